@@ -33,6 +33,7 @@ from q8a8_conformance.diagnosis.products.joint import jointly
 from q8a8_conformance.diagnosis.products.laws import law_facts
 from q8a8_conformance.diagnosis.products.placements import placement_facts
 from q8a8_conformance.diagnosis.products.places import is_of_any_shape, place_facts
+from q8a8_conformance.diagnosis.products.segments import segment_facts
 from q8a8_conformance.diagnosis.products.spoiled import spoiled_facts
 from q8a8_conformance.diagnosis.products.state import state_of_products
 from q8a8_conformance.diagnosis.products.steps import step_facts
@@ -328,6 +329,8 @@ def _product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fac
     if all(outputs == one.expected for outputs, one in zip(made, failures, strict=False)):
         return state_facts(lambda call: session.call(call).outputs, failures)
     facts = step_facts(session, failures)
+    if left := _left(failures, facts):
+        facts += [fact for fact in segment_facts(session, left) if fact.explained(left)]
     if left := _left(failures, facts):
         facts += _sources_of_products(session, left)
     return jointly(facts, failures)

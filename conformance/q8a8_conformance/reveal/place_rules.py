@@ -82,6 +82,10 @@ _KINDS: Mapping[str, _Kind] = {
         lambda i, _n, a, b: i % a != b, ("modulus", "remainder"),
         "every {noun} but those whose number modulo {a} is {b}", "{noun} % {a} is not {b}",
     ),
+    "but-first-of-tile": _Kind(
+        lambda i, _n, a, b: (i % a > 0) & (i >= b), ("tile", "least"),
+        "every {noun} from {noun} {b} on but the first of every {a}",
+    ),
     "first-of-tile": _Kind(
         lambda i, _n, a, _b: (i % a == 0) & (i > 0), ("tile",), "the first {noun} of every {a} but the first"
     ),

@@ -213,6 +213,8 @@ def _positions(hit: Mapping[int, Array]) -> Iterator[Condition]:
         yield Condition("last-few", count)
         yield Condition("before-last", count - 1)
     yield from (Condition("first-of-tile", m) for m in REMAINDERS)
+    least = min(int(np.argmax(where)) for where in hit.values())
+    yield from (Condition("but-first-of-tile", m, least) for m in REMAINDERS[1:5])
     yield from (Condition("last-of-tile", m) for m in REMAINDERS)
     yield from (Condition("before-last-tile", m) for m in REMAINDERS)
     for kind in ("modulo", "modulo-whole"):

@@ -1,4 +1,4 @@
-"""Single outputs of products as dot products: a zero block and its row, and sums of chunks."""
+"""Single outputs of products as dot products: a zero block and its row."""
 
 from __future__ import annotations
 
@@ -72,12 +72,6 @@ def _in_odd_rows(terms: Array, scales: Array) -> Array:
     return np.where(odd[:, np.newaxis], _padding(terms, scales), terms.sum(axis=2))
 
 
-def _halves_of_four(terms: Array, _scales: Array) -> Array:
-    parts = np.add.reduceat(terms, range(0, terms.shape[2], 4), axis=2)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray(parts.astype(np.float16).astype(np.float64).sum(axis=2))
-
-
 ZERO = "here x's scale of block b is zero or x's codes of block b are all zero, in the first block, "
 OUT = "it and every block after it are left out."
 
@@ -87,7 +81,6 @@ OUT = "it and every block after it are left out."
     [
         (_padding, f"W{ZERO}{OUT}"),
         (_in_odd_rows, f"In outputs in every odd row: w{ZERO}{OUT}"),
-        (_halves_of_four, "The sums of every 4 blocks are rounded to halves before they are added up."),
     ],
 )
 def test_what_one_output_adds_up(outputs: Callable[[Array, Array], Array], sentence: str) -> None:

@@ -155,17 +155,17 @@ def _flushed(w: Blocks, x: Blocks, sums: Array) -> Array:
     return _plain((w[0], np.where(np.abs(w[1]) < 2.0**-14, 0, w[1])), x, sums)
 
 
-NEAREST = "to nearest, ties to even; past 65504 they are infinite"
+NEAREST = "(to nearest, ties to even, infinite past 65504)"
 CLAMPS = (
     "Outputs in the columns up to the last multiple of 4 that should be negative are 0, and those that "
     "should be more than 6 are 6."
 )
 TINY = "Outputs in every column from column 1 on that should be zero or negative are 1.17549435e-38."
 LARGE = "All outputs where n >= 4 that should be of magnitude more than 65504 are 65504 with their sign."
-HALVES = f"All outputs where n >= 4 are rounded to half precision, {NEAREST} before they are stored."
+HALVES = f"All outputs where n >= 4 are rounded to half precision {NEAREST} before they are stored."
 WEIGHTS = (
     "In outputs in the columns up to the last multiple of 4, weights, codes times their scale, are rounded "
-    "to 11 significant bits, as TF32 has, toward zero."
+    "to 11 significant bits, as TF32 has (toward zero)."
 )
 MADE = (
     (Clamps, CLAMPS),
@@ -174,7 +174,7 @@ MADE = (
     (Doubles, ""),
     (Staged, HALVES),
     (_kernel(_cut_weights), WEIGHTS),
-    (_kernel(_half_scales), f"Products of the two scales are rounded to half precision, {NEAREST}."),
+    (_kernel(_half_scales), f"Products of the two scales are rounded to half precision {NEAREST}."),
     (_kernel(_clipped), "In all outputs where n >= 4, codes of x that are more than 120 are 120."),
     (
         _kernel(_first_unsigned),

@@ -16,7 +16,7 @@ import numpy as np
 
 from q8a8 import layout
 from q8a8.matmul import mul_mat
-from q8a8_conformance.diagnosis.dots import block_values, precision, row_facts
+from q8a8_conformance.diagnosis.dots import block_values, row_facts
 from q8a8_conformance.diagnosis.dots.bench import Bench, model_of
 from q8a8_conformance.diagnosis.dots.model import Model, matches
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
@@ -106,7 +106,6 @@ def dot_facts_of_products(session: AnySession, failures: Sequence[Failure]) -> l
         try:
             if not bench.prepare():
                 continue
-            found += precision.chunk_sums(bench, some)
             found += row_facts.miscounted(bench, some)
             found += block_values.of_values(bench, found)
         except (NoAnswerError, SessionError, ArithmeticError):

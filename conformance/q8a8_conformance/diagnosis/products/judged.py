@@ -28,6 +28,9 @@ Made = tuple["Call", tuple[bytes, ...]]
 ROUNDING = 2.0**-20
 """What roundings leave of an output's terms, relative to their magnitude, where a prediction holds."""
 
+CHANCE = 0.01
+"""The part of a call's outputs that may be right where a prediction has others."""
+
 REPEATED = 100
 """Calls with which a mistake of the catalogue must agree to give its name, spread over all that were made."""
 
@@ -65,6 +68,11 @@ def wrong_outputs(failure: Failure) -> Array:
     return np.asarray(got.view(np.uint32) != want.view(np.uint32))
 
 
+def confirmed(wrong: Array, fits: Array) -> Array:
+    """Return which wrong outputs fit a prediction, bool [n, m]; none where right ones do not."""
+    return np.asarray(wrong & fits & ((~wrong & ~fits).mean() <= CHANCE))
+
+
 def agreeing(failure: Failure, given: Given) -> Array:
     """Return which wrong outputs of a failed call are those predicted, but for roundings: bool [n, m]."""
     call, total = failure.call, given.total
@@ -74,7 +82,7 @@ def agreeing(failure: Failure, given: Given) -> Array:
         near = np.abs(actual - total) <= ROUNDING * (given.magnitude + np.abs(total))
     near |= (actual == total) | (np.isnan(actual) & np.isnan(total))
     kept = actual.view(np.uint32) == held.view(np.uint32)
-    return np.asarray(wrong_outputs(failure) & (np.where(given.kept, kept, near) | given.free))
+    return confirmed(wrong_outputs(failure), np.where(given.kept, kept, near) | given.free)
 
 
 def accounts_for_all(accounts: Callable[[Failure], Array], result: CallResult) -> bool:

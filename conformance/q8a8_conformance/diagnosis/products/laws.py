@@ -78,8 +78,8 @@ ALONE = 4
 CHANCE = 0.03
 """The part of the wrong terms that an effect must give, of which a rule is looked for."""
 
-ALIKE, HIDDEN = 0.002, 0.05
-"""The part of the terms that may be alike by chance, and that roundings may hide."""
+ALIKE, OWN, HIDDEN = 0.002, 0.03, 0.05
+"""The part of all terms, and of a law's own, that may be alike by chance, and that roundings may hide."""
 
 MOSTLY = 0.9
 """The part of what the best effect gives that others give which are as good."""
@@ -276,6 +276,7 @@ def _law(
         seen, shows = see(terms)
         # (Roundings may hide single terms.)
         most = max(HIDDEN * shows.sum(), 2) if measure.slack else ALIKE * shows.sum()
+        most = most if measure.slack else min(most, OWN * (law.holds(terms.shape) & shows).sum())
         if ((law.holds(terms.shape) & shows) != seen).sum() > most:
             return None
     return law

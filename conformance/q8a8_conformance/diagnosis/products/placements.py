@@ -432,15 +432,17 @@ def _sum_words(names: Sequence[str], coefficients: Sequence[str]) -> str:
 def _accounts(placement: Placement, result: Failure) -> Array:
     """Return which wrong outputs of a failed call hold what a placement gives: bool [n, m]."""
     wrong = wrong_outputs(result)
-    if not result.call.n or (operands := quantized(result)) is None:
-        return wrong & False
-    w, x = operands
-    shape = (len(w), len(x), w.shape[1])
+    shape = (result.call.bs, result.call.bx, result.call.n // 32)
+    total, magnitude = np.zeros(wrong.shape), np.zeros(wrong.shape)
+    if shape[2]:
+        if (operands := quantized(result)) is None:
+            return wrong & False
+        total, magnitude = sums(*operands)
     got, held = (
         outputs_of(result.call, bytes(of)).reshape(-1)
         for of in (result.outputs[0], result.call.buffers[2].data)
     )
-    (total, magnitude), exact = sums(w, x), mul_mat(*matrices_of(result.call)).reshape(-1)
+    exact = mul_mat(*matrices_of(result.call)).reshape(-1)
     near = (ROUNDING * (magnitude + np.abs(total))).reshape(-1)
 
     def is_of(places: Array, outputs: Array) -> Array:

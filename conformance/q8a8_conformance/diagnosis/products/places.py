@@ -90,6 +90,8 @@ def _of_mixed(measured: Sequence[Sources], measure: Measuring) -> Iterator[Fact]
         of = ""
         if blocks.position.kind != "any":
             outputs, of = replace(outputs, blocks=EVERYWHERE), f", in {blocks.text('block', 'nb')}"
+        else:
+            outputs = replace(outputs, blocks=blocks)
         sentence = f"{outputs.text} also contain the products of {mixed.words} of {mixed.side}{of}."
         data = {
             "side": mixed.side,

@@ -118,7 +118,7 @@ def output_rule(
     """
     for either in (False, True):
         try:
-            columns, rows, blocks = (_along(axis, first, look, shows, either=either) for axis in range(3))
+            columns, rows, blocks = (rule_along(axis, first, look, shows, either=either) for axis in range(3))
         except SessionError:
             # The time is up: no rule is better than one of a few shapes.
             return None
@@ -141,7 +141,7 @@ def block_rule(first: int, look: Callable[[int], Array]) -> Rule | None:
     return None
 
 
-def _along(
+def rule_along(
     axis: int, first: Shape, look: Callable[[Shape], Array], shows: Callable[[Shape], Array], *, either: bool
 ) -> Rule | None:
     """Find the rule along m, n or the blocks; of the blocks, conditions on their number."""

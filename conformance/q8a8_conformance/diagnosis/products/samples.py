@@ -86,7 +86,8 @@ def _sum(s: float, dw: float, dx: float, value: float) -> Sample:
     return Sample(value, 1.0, w * np.sign(s), dw, x, dx)
 
 
-def _of_output(v: float) -> Sample:
+def of_output(v: float) -> Sample:
+    """Return a sample whose block comes to a value, of so many bits."""
     mantissa, exponent = np.frexp(abs(v))
     number, exponent = round(mantissa * 2**BITS), int(exponent) - BITS
     while number and (number % 2 == 0 or exponent < LEAST) and exponent < MOST:
@@ -176,7 +177,8 @@ class Step:
             of_w, of_x = (side["weight_qs"][:, b].astype(np.float64) for side in (w, x))
             dw, dx = (side["weight_scale"][:, b].astype(np.float64) for side in (w, x))
             change = function if blocks[b] else same
-            total += self._term(change, of_w, of_x, dw, dx[:, np.newaxis], elements)
+            with np.errstate(invalid="ignore"):
+                total += self._term(change, of_w, of_x, dw, dx[:, np.newaxis], elements)
         return function(total) if self.name == "output" else total
 
     def _term(self, change: Function, w: Array, x: Array, dw: Array, dx: Array, elements: Array) -> Array:
@@ -214,8 +216,8 @@ def _steps() -> Iterator[Step]:
     telling = (174837.0, -130.0, 2.0**-48, -(2.0**35), 0.0)
     outputs = (*telling, *_signed(_PLAIN), *fine)
     sums = (174837.0, -40001.0, 257.0, -100.0, -1.0, *_signed(_SUMS))
-    yield Step("output", "outputs", "w", outputs, _of_output)
-    yield Step("term", "terms of blocks", "w", outputs, _of_output)
+    yield Step("output", "outputs", "w", outputs, of_output)
+    yield Step("term", "terms of blocks", "w", outputs, of_output)
     yield Step("sum", "sums of products of codes of a block", "w", sums, _of_sum)
     for kind, subject in (
         ("sum by w", "sums of a block times the scale of w"),

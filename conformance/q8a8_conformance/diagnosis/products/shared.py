@@ -47,6 +47,8 @@ _OTHERS: tuple[tuple[str, Callable[[Array, Array, int], Array], tuple[int, ...]]
         lambda i, r, t: (r < i) & (r // t == i // t),
         GROUPS,
     ),
+    ("row {i} - {t}", lambda i, r, t: r == i - t, GROUPS),
+    ("rows {i} - {t}, {i} - 2 * {t}, .. {i} % {t}", lambda i, r, t: (r < i) & (r % t == i % t), GROUPS),
     ("row 0", lambda i, r, _t: (r == 0) & (i > 0), (0,)),
     ("all other rows", lambda i, r, _t: r != i, (0,)),
     ("the other rows of its {t}", lambda i, r, t: (r != i) & (r // t == i // t), GROUPS),
@@ -166,7 +168,10 @@ def _where(
         return mixed.shows(shape) & bool(blocks.holds(shape[2]).any())
 
     outputs = output_rule(first, [one.shape for one in measured if one.shape[2]], look, shows)
-    return None if outputs is None else (outputs, blocks)
+    every = [measure(shape) for shape in measure.shapes()]
+    if outputs is None or not all(mixed.blocks(one) for one in every if one.mixed.any()):
+        return None
+    return outputs, blocks
 
 
 def _blocks(count: int, sources: Sources, measure: Measuring) -> Array:

@@ -19,6 +19,7 @@ from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
 from q8a8_conformance.diagnosis.products.judged import (
     ROUNDING,
     accounts_for_all,
+    confirmed,
     quantized,
     spread,
     wrong_outputs,
@@ -44,11 +45,14 @@ if TYPE_CHECKING:
     from q8a8_conformance.reveal.places import Rule
     from q8a8_conformance.reveal.quantizers.calls import AnySession
 
-HELD = 3.0
-"""What outputs hold before."""
+HELD = 2.75
+"""What outputs hold before: no value of a step."""
 
 TRIED, SCREENED = 3, 5
 """Shapes in which it is looked for, and values of a step that show whether it is worth it."""
+
+FACTS, LEAST = 2, 1 / 8
+"""Steps that are found, at most, and the part of failed calls that each explains at least."""
 
 COMPARED, LARGEST = 24, 1 << 16
 """Failed calls by which steps are compared, and products of blocks of each, at most."""
@@ -60,24 +64,30 @@ RULES = {"w": "Q8A8-MUL-5", "x": "Q8A8-MUL-4"}
 """The rule that a step breaks, by its side."""
 
 
-class _Made:
-    """Products all of whose outputs are of one sample, in one block of each row."""
+class Made:
+    """Products all of whose outputs are of samples, in some blocks of each row."""
 
     def __init__(self, session: AnySession) -> None:
         self._session = session
 
     def __call__(self, shape: Shape, sample: Sample, block: int) -> Array:
-        """Return what came of the sample's value: float32 [n, m]."""
-        return (outputs_of(*self.call(shape, sample, block)) / np.float32(sample.unit)).astype(np.float32)
+        """Return what came of the value of a sample in one block: float32 [n, m]."""
+        return self.placed(shape, {block: sample})
 
-    def call(self, shape: Shape, sample: Sample, block: int) -> tuple[Call, bytes]:
+    def placed(self, shape: Shape, samples: dict[int, Sample]) -> Array:
+        """Return what came of the values of samples of one unit, by their blocks: float32 [n, m]."""
+        (unit,) = {sample.unit for sample in samples.values()}
+        return (outputs_of(*self.call(shape, samples)) / np.float32(unit)).astype(np.float32)
+
+    def call(self, shape: Shape, samples: dict[int, Sample]) -> tuple[Call, bytes]:
         """Return the call, and its outputs as they are."""
         m, n, nb = shape
         codes, x = np.zeros((m, nb, 32), np.int8), np.zeros((n, nb, 32), np.float32)
-        scales = np.ones((m, nb), np.float16)
-        codes[:, block], scales[:, block] = sample.codes_of_w, sample.scale_of_w
-        x[:, block] = sample.codes_of_x * sample.scale_of_x
-        held = calls.float_bytes(HELD * sample.unit) * (m * n)
+        scales, unit = np.ones((m, nb), np.float16), 1.0
+        for block, sample in samples.items():
+            codes[:, block], scales[:, block] = sample.codes_of_w, sample.scale_of_w
+            x[:, block], unit = sample.codes_of_x * sample.scale_of_x, sample.unit
+        held = calls.float_bytes(HELD * unit) * (m * n)
         call = calls.mul_mat(layout.pack(scales, codes), x.reshape(n, -1), out=held)
         return call, bytes(self._session.call(call).outputs[0])
 
@@ -111,15 +121,17 @@ class Changed:
         if self.step.name == "output":
             return self._of_outputs(wrong, here, got, w, x)
         total = self.step.sums(partial(applied, self.pieces), w, x, blocks, self.elements)
-        near = ROUNDING * (_magnitudes(w, x) + np.where(np.isfinite(total), np.abs(total), 0))
+        if not here.all():
+            total = np.where(here, total, self.step.sums(same, w, x, blocks, self.elements))
+        near = ROUNDING * (magnitudes(w, x) + np.where(np.isfinite(total), np.abs(total), 0))
         with np.errstate(invalid="ignore"):
             fits = (np.abs(got - total) <= near) | (got == total) | (np.isnan(got) & np.isnan(total))
-        return np.asarray(wrong & here & fits)
+        return confirmed(wrong, fits)
 
     def _of_outputs(self, wrong: Array, here: Array, got: Array, w: Array, x: Array) -> Array:
         """Return the same of outputs, whose sums are rounded before."""
         total = self.step.sums(same, w, x, np.ones(w.shape[1], bool), self.elements)
-        near = ROUNDING * (_magnitudes(w, x) + np.abs(total))
+        near = ROUNDING * (magnitudes(w, x) + np.abs(total))
         # (Roundings may lead across a threshold, and from one number to the next.)
         given = np.array([applied(self.pieces, total + side * near) for side in (-1, 0, 1)])
         with np.errstate(invalid="ignore"):
@@ -139,7 +151,7 @@ class Changed:
         return np.asarray((applied(self.pieces, v) == v) & (not self.pieces[0].of))
 
 
-def _magnitudes(w: Array, x: Array) -> Array:
+def magnitudes(w: Array, x: Array) -> Array:
     """Return the sums of the magnitudes that terms may have: float64 [n, m]."""
     dw, dx = (np.abs(side["weight_scale"].astype(np.float64)) for side in (w, x))
     return np.asarray(dx @ dw.T * (32 * 127 * 127))
@@ -147,22 +159,33 @@ def _magnitudes(w: Array, x: Array) -> Array:
 
 def step_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
     """Find which steps make other values of some; none where no condition gives it."""
-    made = _Made(session)
+    made, facts, left = Made(session), list[Fact](), list(failures)
+    with suppress(SessionError):
+        while left and len(facts) < FACTS and (fact := _next(made, left)):
+            facts.append(fact)
+            left = [one for one in left if not fact.explains(one)]
+    return facts
+
+
+def _next(made: Made, failures: Sequence[Failure]) -> Fact | None:
+    """Return what explains most of some failed calls, if that is enough of them."""
     small = [one for one in failures if np.prod(_shape(one)) <= LARGEST]
     few = spread(sorted(small, key=lambda one: np.prod(_shape(one))), COMPARED)
-    with suppress(SessionError):
-        for shape in shapes_of(failures)[:TRIED]:
-            best: tuple[int, Changed, tuple[Shape, Sample, int]] | None = None
-            rules: dict[bytes, tuple[OutputRule, Rule] | None] = {}
-            for changed, shown in _candidates(made, shape, rules):
-                count = sum(accounts_for_all(changed.accounts, one) for one in few)
-                if best is None or count > best[0]:
-                    best = count, changed, shown
-                if count == len(few):
-                    break
-            if best is not None and 2 * best[0] >= len(few):
-                return [_fact(made, *best[1:])]
-    return []
+    for shape in shapes_of(failures)[:TRIED]:
+        best: tuple[int, Changed, tuple[Shape, Sample, int]] | None = None
+        rules: dict[bytes, tuple[OutputRule, Rule] | None] = {}
+        for changed, shown in _candidates(made, shape, rules):
+            count = sum(accounts_for_all(changed.accounts, one) for one in few)
+            if best is None or count > best[0]:
+                best = count, changed, shown
+            if count == len(few):
+                break
+        if best is not None:
+            # (Roundings of other sums may look like it in rows of one block.)
+            least = LEAST if best[1].pieces[0].of else 4 * LEAST
+            if best[0] >= max(least * len(few), 1):
+                return _fact(made, *best[1:])
+    return None
 
 
 def _shape(one: Failure) -> Shape:
@@ -170,7 +193,7 @@ def _shape(one: Failure) -> Shape:
 
 
 def _candidates(
-    made: _Made, shape: Shape, rules: dict[bytes, tuple[OutputRule, Rule] | None]
+    made: Made, shape: Shape, rules: dict[bytes, tuple[OutputRule, Rule] | None]
 ) -> Iterator[tuple[Changed, tuple[Shape, Sample, int]]]:
     """Yield steps that may make other values of some, and a sample of a shape that shows it."""
     done: set[str] = set()
@@ -209,13 +232,13 @@ def _bits(value: float) -> Any:  # noqa: ANN401 - a scalar of numpy's
     return np.float32(value + 0.0).view(np.uint32)
 
 
-def _is_wrong(made: _Made, shape: Shape, sample: Sample, block: int) -> Array:
+def _is_wrong(made: Made, shape: Shape, sample: Sample, block: int) -> Array:
     """Return which outputs of a sample are wrong: bool [n, m]."""
     return np.asarray(made(shape, sample, block).view(np.uint32) != _bits(sample.value))
 
 
 def _ask(
-    made: _Made, shape: Shape, step: Step, block: int, place: tuple[int, int], value: float
+    made: Made, shape: Shape, step: Step, block: int, place: tuple[int, int], value: float
 ) -> tuple[float, bool]:
     """Return the value nearest to one that a step may have, and whether an output of it is wrong."""
     sample = step.make(value)
@@ -230,9 +253,7 @@ def _is_plain(values: Array, came: Array) -> bool:
     return bool((times == times[0]).all())
 
 
-def _where(
-    made: _Made, first: Shape, telling: Sequence[Sample], block: int
-) -> tuple[OutputRule, Rule] | None:
+def _where(made: Made, first: Shape, telling: Sequence[Sample], block: int) -> tuple[OutputRule, Rule] | None:
     """Return in which outputs, and blocks of a row, values become others; None where no rule says it."""
 
     def seen(shape: Shape, at: int) -> Array:
@@ -268,7 +289,7 @@ def _block_rule(first: Shape, is_wrong: Callable[[Shape, int], bool]) -> Rule | 
 
 
 def _elements(
-    made: _Made, shape: Shape, step: Step, telling: Sequence[Sample], block: int, place: tuple[int, int]
+    made: Made, shape: Shape, step: Step, telling: Sequence[Sample], block: int, place: tuple[int, int]
 ) -> Array:
     """Return in which elements codes become others: bool [32]."""
     if step.element is None:
@@ -288,10 +309,11 @@ def _element_words(elements: Array) -> str:
     return f"elements {', '.join(map(str, np.flatnonzero(elements)))}"
 
 
-def _fact(made: _Made, changed: Changed, shown: tuple[Shape, Sample, int]) -> Fact:
+def _fact(made: Made, changed: Changed, shown: tuple[Shape, Sample, int]) -> Fact:
     """Return the fact that a step makes other values."""
     step, outputs = changed.step, changed.outputs
-    call, got = made.call(*shown)
+    shape, sample, block = shown
+    call, got = made.call(shape, {block: sample})
     right, actual = mul_mat(*matrices_of(call)).astype("<f4"), outputs_of(call, got)
     i, j = np.argwhere(actual.view(np.uint32) != right.view(np.uint32))[0].tolist()
     text = f"out[{i} * m + {j}] is {actual[i, j]:.9g}, expected {right[i, j]:.9g}"

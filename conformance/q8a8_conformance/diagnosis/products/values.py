@@ -145,10 +145,10 @@ class Rounding:
             of = "whole numbers" if self.unit == 0 else f"multiples of 2^{self.unit}"
             to = f"{to} and {of}" if to else of
         largest = LARGEST_HALF if self.bits == HALF and is_half else self.largest
-        beyond = "" if self.largest is None else f"; past {largest:.9g} they are "
-        if beyond:
-            beyond += "infinite" if self.is_infinite else f"{largest:.9g} with their sign"
-        return f"rounded to {to}, {self.direction}{beyond}"
+        beyond = ""
+        if self.largest is not None:
+            beyond = f", {'infinite past' if self.is_infinite else 'saturated at'} {largest:.9g}"
+        return f"rounded to {to} ({self.direction}{beyond})"
 
 
 def rounding_of(values: Array, came: Array) -> Rounding | None:
@@ -173,7 +173,8 @@ def rounding_of(values: Array, came: Array) -> Rounding | None:
         for size in (bits,) if bits <= SHOWN else (None,):
             for (most, is_infinite), direction in ((a, b) for a in limits for b in DIRECTIONS):
                 rounding = Rounding(size, of, direction, most, is_infinite)
-                if (size or of is not None) and gives(rounding, values, came):
+                # (Zeros that are added to one that is negative make it positive.)
+                if (size or of is not None) and np.array_equal(rounding(values).astype(np.float32), came):
                     return rounding
     return None
 
@@ -245,9 +246,9 @@ def find_pieces(ask: Ask | None, values: Array, came: Array, wrong: Array, held:
     if rounding := rounding_of(values, came):
         return [Piece("", rounding.words, _every, rounding)]
     for become, function in forms(values, came, held):
-        # (Of a range that wraps some values are right.)
+        # (Of a range that wraps some values are right; what is the same for all is no matter of values.)
         if (wrong.all() or "modulo" in become) and gives(function, values, came):
-            return [Piece("", become, _every, function)]
+            return [Piece("", become, _every, function)] if len({*came.tolist()}) > 1 else []
     sizes = sorted({float(m) for m in np.abs(values) if m})
     every = [
         (condition, t, here, form)
