@@ -34,7 +34,7 @@ def _half(sums: Array) -> Array:
 
 
 def _of_four(terms: Array) -> Array:
-    return _half(np.add.reduceat(terms, range(0, terms.shape[2], 4), axis=2)).sum(axis=2)
+    return np.asarray(_half(np.add.reduceat(terms, range(0, terms.shape[2], 4), axis=2)).sum(axis=2))
 
 
 def _of_quarters(terms: Array) -> Array:

@@ -162,8 +162,8 @@ class _Looking:
             if came not in (one, self._round(one)):
                 return None
             held[b] = came != one
-        for b in np.flatnonzero(held[1:] & held[:-1]) + 1:
-            came = self._value(nb, {int(b) - 1: one, int(b): other})
+        for b in (np.flatnonzero(held[1:] & held[:-1]) + 1).tolist():
+            came = self._value(nb, {b - 1: one, b: other})
             both, apart = self._round(one + other), np.float32(self._round(one) + self._round(other))
             if came not in (both, apart):
                 return None
