@@ -82,6 +82,9 @@ def halves_of_binade(binade: int) -> tuple[dot_rows.Pair, dot_rows.Pair]:
     )
 
 
+BESIDE_TIES = 1 << 15
+"""Blocks with another fraction of amax each: approximations of an inverse are wrong for some in 10,000."""
+
 HUGE_STEPS = 1 << 12
 """Parts of a binade of huge numbers, each of which has an amax."""
 
@@ -143,6 +146,37 @@ def blocks_of_amax(amax: Array, size: int = 32) -> tuple[Array, Array, Array]:
     found = patterns[which]
     found[scale == 0] = 0
     return x.astype(F32), scale, found
+
+
+def beside_ties(rows: int, seed: int, size: int = 32) -> Array:
+    """Generate blocks, float32 [rows, size], whose elements times the inverse are a tie, or just below one.
+
+    A block's amax has any fraction. Of each half number of steps there are the first float that is rounded
+    up and the last one that is rounded down, with the design's inverse: an inverse of the next float gives
+    other codes.
+    """
+    rng = dot_rows.generator("beside-ties", seed)
+    amax = np.ldexp(rng.integers(1 << 23, 1 << 24, (rows, 1)), rng.integers(-30, -17, (rows, 1))).astype(F32)
+    inverse = F32(127) / amax
+    ties = (rng.integers(40, 126, (rows, size)) + 0.5).astype(F32)
+    x = ties / inverse
+    for _ in range(2):
+        x = np.where(x * inverse < ties, np.nextafter(x, F32(np.inf)), x)
+        below = np.nextafter(x, F32(0))
+        x = np.where(below * inverse >= ties, below, x)
+    x = np.where(rng.random((rows, size)) < 1 / 2, x, np.nextafter(x, F32(0)))
+    x *= rng.choice([-1, 1], (rows, size)).astype(F32)
+    x[np.arange(rows), np.arange(rows) % size] = amax[:, 0]
+    return x
+
+
+def rows_beside_ties() -> tuple[Array, Array]:
+    """Return w, blocks [1, 1] of ones, and x, float32 [n, 32], the magnitudes of `beside_ties`.
+
+    A product is the sum of a row's codes, times the scale of x.
+    """
+    x = np.abs(beside_ties(BESIDE_TIES, 0))
+    return dot_rows.filled(1, 1)[np.newaxis], x
 
 
 def codes_by_codes() -> tuple[Array, Array]:

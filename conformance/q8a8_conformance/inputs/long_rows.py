@@ -36,8 +36,8 @@ REPEATS = 17
 PEAK = np.float32(127 / 32)
 """The largest magnitude of the activation vectors; the others are below 1. A step is 1/32."""
 
-VECTOR_REPEATS = 9
-"""Periods of the long activation vector: over 2^20 elements."""
+VECTOR_REPEATS = 33
+"""Periods of the long activation vector: over 2^22 elements."""
 
 MATRIX = 4096 * 4096 // 32 + 3
 """Blocks of a row that is a whole matrix, and some: more groups of eight than 16 bits count."""
@@ -49,6 +49,19 @@ UNUSED = 0x4200
 def _around(tiles: tuple[int, ...], tails: range | tuple[int, ...]) -> set[int]:
     return {tile + tail for tile in tiles for tail in tails}
 
+
+_WIDTHS = (
+    *(576, 640, 768, 896, 960, 1024, 1152, 1280, 1408, 1536, 1600, 1792, 2048, 2304, 2560, 2816, 3072, 3200),
+    *(3456, 3584, 3840, 4096, 4480, 4544, 4608, 4864, 5120, 5376, 5504, 5632, 6144, 6400, 6656, 6912, 7168),
+    *(7680, 8192, 8640, 8960, 9216, 9728, 10_240, 11_008, 11_264, 12_288, 13_312, 13_696, 13_824, 14_336),
+    *(14_848, 15_360, 16_384, 17_408, 17_920, 18_176, 18_432, 18_944, 20_480, 21_504, 22_016, 24_576),
+    *(25_600, 27_392, 27_648, 28_672, 29_568, 32_768, 36_864, 49_152, 53_248),
+)
+"""Hidden and feed-forward sizes of published language models (``config.json`` of the families BERT, GPT,
+Llama, Qwen, Gemma, Phi, Falcon, DeepSeek, ChatGLM, SmolLM): kernels are specialized for some of them."""
+
+WIDTHS = tuple(size // 32 for size in _WIDTHS)
+"""These sizes in blocks."""
 
 MANY_DIVISORS = (53_760, 60_000, 61_440)
 """Block counts that are multiples of nearly every tile that is no power of two: of 3, 5 or 15 times a power
@@ -71,6 +84,7 @@ RANGES: Mapping[str, tuple[int, ...]] = {
             | _around((1500, 1821, 1928, 3000, 5000), range(-1, 2))
         )
     ),
+    "widths": WIDTHS,
     "8201-65537": tuple(
         sorted(
             {16383, 16384, 16385, 16387, 32767, 32768, 32769, 32771, 65535, 65536, 65537}

@@ -126,6 +126,19 @@ def test_amax(judge: Judge, function: str) -> None:
                 return
 
 
+@pytest.mark.rule("Q8A8-QNT-3", "Q8A8-QNT-4")
+@pytest.mark.parametrize(
+    "function", [pytest.param(f, id=f"every-value/inverse/{f}") for f in calls.QUANTIZERS]
+)
+def test_inverse(judge: Judge, function: str) -> None:
+    """Quantize blocks in which an inverse that is off by one ULP gives another code."""
+    judge.require(function)
+    x = every_value.beside_ties(every_value.BESIDE_TIES, calls.QUANTIZERS.index(function) + 1).reshape(-1)
+    call = calls.quantize(function, x)
+    actual = judge.run(call)
+    judge.compare(call, actual, {"y": judge.recipes.rows(function, x, actual["y"])})
+
+
 @pytest.mark.rule("Q8A8-QNT-9", "Q8A8-QNT-2", "Q8A8-HLF-1")
 def test_amax_of_activation(judge: Judge) -> None:
     """Quantize activation vectors whose amax is a usual number, or as those of `test_amax`."""
@@ -166,6 +179,7 @@ def _is_slow(judge: Judge) -> bool:
             ("codes", every_value.codes_by_codes, "Q8A8-MUL-5"),
             ("halves", every_value.halves_of_rows, "Q8A8-MUL-5"),
             ("amax", every_value.rows_of_amax, "Q8A8-MUL-4"),
+            ("inverse", every_value.rows_beside_ties, "Q8A8-MUL-4"),
         )
     ],
 )

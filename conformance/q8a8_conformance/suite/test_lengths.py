@@ -1,4 +1,4 @@
-"""Every function at every length: rows of 0 to 65,537 blocks, matrices, vectors of over 2^20 elements.
+"""Every function at every length: rows of 0 to 65,537 blocks, matrices, vectors of over 2^22 elements.
 
 The cases of a function go from short to long, and each ends with its first wrong result: it names the length.
 """
@@ -41,12 +41,14 @@ SIZES: Mapping[str, tuple[int, ...]] = {
             | {300, 500, 1000, 3000, 5000, 5001, 10000, 16384 + 1024 + 63}
         )
     ),
+    "widths": tuple(32 * nb for nb in long_rows.WIDTHS),
     "16401-1048593": tuple(
         sorted(
             {32767, 32768, 32769, 65535, 65536, 65537, 65552, 100_000, 131_073, 2**20 - 1, 2**20 + 17}
             | {count + tail for count in long_rows.MANY_DIVISORS for tail in (1, 3)}
         )
     ),
+    "4194305": (2**22 + 1,),
 }
 """Elements of activation vectors, by range."""
 

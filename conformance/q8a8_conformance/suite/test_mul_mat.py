@@ -10,6 +10,7 @@ import pytest
 
 from q8a8_conformance.inputs import calls, mul_mat_rows
 from q8a8_conformance.inputs.known_calls import Known, known_product
+from q8a8_conformance.inputs.long_rows import WIDTHS
 from q8a8_conformance.suite import absorbing_rows, thread_checks
 from q8a8_conformance.suite.accepted_recipes import DESIGN
 from q8a8_conformance.suite.matrix_checks import judge_product
@@ -36,6 +37,9 @@ SHAPES: dict[str, tuple[tuple[int, int, int], ...]] = {
     "one-column": tuple((1, n, 1 + n % 4) for n in SIDES),
     "rows": tuple((SIDES[5 * i % 13], n, 1 + i % 3) for i, n in enumerate(SIDES)),
     "columns": tuple((m, SIDES[7 * i % 13], 2 - i % 2) for i, m in enumerate(SIDES)),
+    "every-row": tuple((1 + n % 3, n, 1) for n in range(1, 200)),
+    "every-column": tuple((m, 1 + m % 3, 1) for m in range(1, 200)),
+    "widths": tuple((1 + nb % 3, 1 + nb % 2, nb) for nb in WIDTHS),
     "blocks": tuple(
         (3 + i % 3, 2 + i % 4, nb)
         for i, nb in enumerate((*range(1, 18), 31, 32, 33, 63, 64, 65, 127, 128, 129, 257))

@@ -57,6 +57,8 @@ FEW = 1000
 """Rows that are repeated where there are many."""
 AFTER = tuple((1 + 4 * nb % 7, 1 + 3 * nb % 5, nb) for nb in (*range(1, 18), 31, 33))
 """Shapes of products after one of longer rows."""
+PACKED = ((1024, 1, 33), (64, 5, 65))
+"""Shapes of products with so many weights that a kernel may keep them in another form."""
 ROUNDS, MILLISECONDS = 5, 8
 """How often each thread calls, and for how long threads do, at least."""
 
@@ -147,7 +149,9 @@ def test_changed(judge: Judge) -> None:
     ]
     edited = [each for shape in ((17, 5, 4), (64, 2, 20)) for each in _edited(known(shape))]
     turns = [each for other in (*others, *mixed, *shapes) for each in (first, other, other)]
-    for each in (*turns, first, *edited):
+    # (Of 2^20 weights and more: kernels pack them once, for all later calls.)
+    packed = [_mixed(known(shape, seed).call, known(shape).call) for shape in PACKED for seed in range(2)]
+    for each in (*turns, first, *edited, *packed):
         if not judge_again(judge, each, each.call, "depends on the calls before"):
             return
     for name in filter(judge.target.offers, functions()):
