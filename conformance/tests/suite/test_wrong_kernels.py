@@ -101,3 +101,20 @@ def test_integers_saturate_in_long_rows_alone(q8a8_test: Callable[..., Tested]) 
     assert tested.rules("fail") == {"DOT-1"}
     (found, *_) = [one for one in tested.report["diagnosis"] if one["cause"] == "pairs-saturate"]
     assert found["explained"] == found["of"] > 0
+
+
+@pytest.mark.parametrize(
+    ("case", "rules"),
+    [
+        ("lengths/dot/widths", {"DOT-10"}),
+        ("lengths/activation/4194305", {"QNT-9"}),
+        ("mul-mat-calls/changed", {"ENV-2"}),
+        ("mul-mat/every-value/inverse", {"MUL-4"}),
+    ],
+)
+def test_rare_lengths_and_values_are_judged(
+    q8a8_test: Callable[..., Tested], case: str, rules: set[str]
+) -> None:
+    """One width, a long odd vector, weights at an address they had, and one amax in thousands are found."""
+    tested = q8a8_test("py:partial_kernels:RareRows", "--case", case)
+    assert tested.rules("fail") == rules, tested.out
