@@ -63,8 +63,12 @@ def test_results_of_vectors(size: int, place: int) -> None:
 
 
 def test_every_length() -> None:
-    """Every count up to 130 comes, every remainder by 16 behind a tile of 4096, and what 16 bits count."""
-    counts = [nb for of in long_rows.RANGES.values() for nb in of]
+    """Every count up to 130 comes, every remainder by 16 behind a tile of 4096, and what 16 bits count.
+
+    The widths of models are a range beside the others.
+    """
+    assert long_rows.RANGES["widths"] == tuple(sorted(set(long_rows.WIDTHS)))
+    counts = [nb for name, of in long_rows.RANGES.items() if name != "widths" for nb in of]
     assert counts == sorted(set(counts))
     assert counts[:131] == list(range(131))
     assert {nb % 16 for nb in counts if 4096 < nb < 8192} == set(range(16))
@@ -75,7 +79,7 @@ def test_every_length() -> None:
         for lengths in (long_rows.RANGES, long_rows.LARGE, SIZES):
             tails = {nb % tile for of in lengths.values() for nb in of if nb > tile}
             assert 3 in tails, tile
-    sizes = [size for of in SIZES.values() for size in of]
+    sizes = [size for name, of in SIZES.items() if name != "widths" for size in of]
     assert sizes == sorted(set(sizes))
     assert max(sizes) > 2**20
 
