@@ -11,13 +11,12 @@ from q8a8.order import ORDERS, WHOLE, Order, Program, Tail, TreeOrder
 from q8a8_conformance.reveal import arithmetic
 from q8a8_conformance.reveal.asking import NoTreeError
 from q8a8_conformance.reveal.elements import reveal_program
-from q8a8_conformance.reveal.families import FORWARD, families
 from q8a8_conformance.reveal.loops import divisions, length, loop_words, read_loop
 from q8a8_conformance.reveal.masks import UNIT
 from q8a8_conformance.reveal.programs import meaning, program
 from q8a8_conformance.reveal.quantizers.words import ranges
 from q8a8_conformance.reveal.regular import REVEALED, Steps, block_tree, reveal_order
-from q8a8_conformance.reveal.trees import members, same
+from q8a8_conformance.reveal.trees import FORWARD, families, members, same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from q8a8.dot import vec_dot
 from q8a8.order import ORDERS, WHOLE, Order, Program, Tail, TreeOrder
 from q8a8_conformance.reveal import candidates as module
-from q8a8_conformance.reveal.families import families
 from q8a8_conformance.reveal.programs import program
+from q8a8_conformance.reveal.trees import families
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from q8a8.order import Lanes
     from q8a8_conformance.reveal.dots import Revealed
-    from q8a8_conformance.reveal.families import Tree
+    from q8a8_conformance.reveal.trees import Tree
 
     Reveal = Callable[..., Revealed]
     Make = Callable[..., Any]

@@ -1,6 +1,6 @@
 """What happens at the places of a row: a term is not counted, counted again, or has parts of another block.
 
-An effect says which; `row_observed` finds the effects that give the terms that were measured.
+An effect says which; `row_facts` finds the effects that give the terms that were measured.
 """
 
 from __future__ import annotations
