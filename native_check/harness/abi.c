@@ -119,6 +119,8 @@ void abi_undefine(unsigned number, uint64_t words[ABI_WORDS]) {
             memset((unsigned char *)&words[ints[number][i]] + 4, ABI_UNDEFINED, 4);
         }
     }
+    static const unsigned char counts[] = {3, 3, 3, 4, 8, 4, 6};
+    memset(words + counts[number], ABI_UNDEFINED, (ABI_WORDS - counts[number]) * sizeof *words);
 #else
     (void)number, (void)words;
 #endif

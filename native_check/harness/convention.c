@@ -314,10 +314,61 @@ static const char *other_change(const struct found *found) {
 }
 #endif
 
+#if defined(__x86_64__) || defined(__aarch64__)
+
+/* Vector registers that belong to no caller, filled with bytes ABI_UNDEFINED: a kernel must not take them for zero. */
+static void fill_vectors(void) {
+#if defined(__x86_64__)
+    const uint64_t bits = UINT64_C(0x0101010101010101) * ABI_UNDEFINED;
+    if (!__builtin_cpu_supports("avx")) {
+        return;
+    }
+#define FILL(n) "vmovaps %%ymm0, %%ymm" #n "\n\t"
+    __asm__ volatile("vmovq %0, %%xmm0\n\tvpunpcklqdq %%xmm0, %%xmm0, %%xmm0\n\t"
+                     "vinsertf128 $1, %%xmm0, %%ymm0, %%ymm0\n\t" FILL(1) FILL(2) FILL(3) FILL(4) FILL(5) FILL(6) FILL(7)
+                         FILL(8) FILL(9) FILL(10) FILL(11) FILL(12) FILL(13) FILL(14) FILL(15)
+                     :
+                     : "r"(bits)
+                     : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",
+                       "xmm12", "xmm13", "xmm14", "xmm15");
+#else
+#define FILL(n) "movi v" #n ".16b, #0x7e\n\t"
+    __asm__ volatile(FILL(0) FILL(1) FILL(2) FILL(3) FILL(4) FILL(5) FILL(6) FILL(7) FILL(16) FILL(17) FILL(18) FILL(19)
+                         FILL(20) FILL(21) FILL(22) FILL(23) FILL(24) FILL(25) FILL(26) FILL(27) FILL(28) FILL(29) FILL(30)
+                             FILL(31)
+                     :
+                     :
+                     : "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v16", "v17", "v18", "v19", "v20", "v21", "v22",
+                       "v23", "v24", "v25", "v26", "v27", "v28", "v29", "v30", "v31");
+#endif
+}
+
+static void leave_vectors(void) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx")) {
+        __asm__ volatile("vzeroupper"); /* else the SSE instructions that follow may be slow */
+    }
+#endif
+}
+
+#else
+
+static void fill_vectors(void) {
+}
+
+static void leave_vectors(void) {
+}
+
+#endif
+
 void convention_call(abi_pointer *function, const uint64_t words[ABI_WORDS], void *stack, char *text, size_t size) {
     struct found found = {0};
     text[0] = '\0';
+    if (stack != NULL) {
+        fill_vectors();
+    }
     q8a8_convention_call(words, &found, function, stack);
+    leave_vectors();
     size_t used = 0;
     for (size_t i = 0; i < SAVED && used < size; ++i) {
         if (found.saved[i] != FIRST_MARK + i) {
@@ -333,6 +384,7 @@ void convention_call(abi_pointer *function, const uint64_t words[ABI_WORDS], voi
 
 enum { STACK_SIZE = 64 << 20, MAX_PAGES = STACK_SIZE / 4096 };
 enum { FILLED = 1 << 14 }; /* bytes at the top that are not zero, as in a running program */
+enum { ALIGNMENT = 16 };   /* of the stack at a call: a kernel that needs more must see to it */
 
 static uint8_t *stack_start;
 
@@ -346,7 +398,7 @@ void *convention_stack(void) {
     }
     (void)madvise(stack_start, STACK_SIZE, MADV_DONTNEED);
     memset(stack_start + STACK_SIZE - FILLED, ABI_UNDEFINED, FILLED);
-    return stack_start + STACK_SIZE;
+    return stack_start + STACK_SIZE - ALIGNMENT;
 }
 
 size_t convention_stack_used(void) {

@@ -37,6 +37,15 @@ static void takes_wide_length(int64_t n, float *s, const void *vx, const void *v
 }
 MUTANT(wide_length, .vec_dot_real = (q8a8_vec_dot_real_fn *)(void (*)(void))takes_wide_length);
 
+/* An accumulator that is not initialized is whatever register the compiler takes for it. */
+static void uncleared_register(DOT_REAL_PARAMETERS) {
+    float sum;
+    __asm__ volatile("movss %%xmm15, %0" : "=m"(sum));
+    plain_vec_dot_real(DOT_REAL_ARGUMENTS);
+    *s += sum;
+}
+MUTANT(uncleared_register, .vec_dot_real = uncleared_register);
+
 /* A copy from the end to the beginning sets the direction flag. */
 static void leaves_direction(ROW_PARAMETERS) {
     plain_quantize_row(ROW_ARGUMENTS);

@@ -126,6 +126,9 @@ ANY(clobbers, "clobbers-register", "Q8A8-ENV-5",
 X86(wide_length, "x86-wide-length", "Q8A8-ENV-4",
     "The length, an int, is read from the whole register, of which the upper half is undefined.",
     "Extend it first: MOVSXD, or the register's lower half.", "")
+X86(uncleared_register, "x86-uncleared-register", "Q8A8-ENV-2",
+    "The sum begins in a register that nothing has set to zero.",
+    "Clear accumulators, also those of a tail.", "an intrinsics' `__m128 sum;` without a value")
 X86(leaves_direction, "x86-leaves-direction", "Q8A8-ENV-5",
     "A copy from the end leaves the direction flag set.",
     "Clear the flag (cld) before returning.", "")

@@ -106,9 +106,7 @@ def test_process(judge: Judge, function: str) -> None:
     one = next(name for name in samples.functions() if judge.target.offers(name))
     if function == one and not judge.target.is_slow_to_start:
         judge.target.restart()
-    message = (
-        "differs where errno, the stack below and unused halves of registers are not zero before the call"
-    )
+    message = "differs where errno, the stack below and unused registers are not zero before the call"
     for call in calls_of(function, (0, 1, 33)):
         plain = judge_plainly(judge, call)
         found = judge.run(requests.with_options(call, Option.STATE))

@@ -6,7 +6,8 @@ stores what the kernel left: the flags, those registers, and the x87 state. Else
 allows no such page, nothing is checked (`trampoline` returns None).
 
 The stack of a measured call is a mapping of its own whose pages are not present before the call: those that
-are present afterwards were used. Its top, as in a running program, holds bytes that are not zero.
+are present afterwards were used. Its top, as in a running program, holds bytes that are not zero, as do the
+vector registers and those of arguments that there are not; and it is aligned to no more than it must be.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.protocol.messages import NO_FAULTS, STACK_BUDGET, Fault
+from q8a8_conformance.worker.machine import cpu_features
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+UNDEFINED = 0x7E
+"""What bytes hold that a kernel must not take for zero: as floats they are large, as halves NaN."""
 _MARK = 0x51A80000
 _SAVED = ("rbx", "rbp", "r12", "r13", "r14", "r15")
 _MARKS = tuple(_MARK + index for index in range(len(_SAVED)))
@@ -60,7 +64,7 @@ _CODE = bytes.fromhex(
     + _mark("49 c7 c5", 3)  # mov r13, ...
     + _mark("49 c7 c6", 4)  # mov r14, ...
     + _mark("49 c7 c7", 5)  # mov r15, ...
-    + "ff d0"  # call rax
+    + "f9 ff d0"  # stc; call rax
     "4c 8b 5c 24 10"  # mov r11, [rsp + 16]: found
     "9c 41 8f 03"  # pushfq; pop qword [r11]
     "fc"  # cld
@@ -127,20 +131,39 @@ _MANY = bytes.fromhex(
     "48 83 c4 38"  # out: add rsp, 56
     "41 5f 41 5e 41 5d 41 5c 5d 5b c3"  # pop r15 ... rbx; ret
 )
-_WORDS = 8
+
+
+def _fill(*, avx: bool) -> bytes:
+    """Return code that fills the vector registers with `UNDEFINED`, and calls `_CODE`, before `_MANY`."""
+    moves = [
+        (b"\xc5" + bytes([0x7C if n > 7 else 0xFC]) if avx else bytes([0x44] * (n > 7) + [0x0F]))
+        + bytes([0x28, 0xC0 + 8 * (n % 8)])  # [v]movaps register n, register 0
+        for n in range(1, 16)
+    ]
+    code = b"\x48\xb8" + 8 * bytes([UNDEFINED])  # mov rax, ...
+    code += bytes.fromhex("66 48 0f 6e c0 66 0f 6c c0")  # movq xmm0, rax; punpcklqdq xmm0, xmm0
+    code += bytes.fromhex("c4 e3 7d 18 c0 01") * avx  # vinsertf128 ymm0, ymm0, xmm0, 1
+    code += b"".join(moves) + bytes.fromhex("48 83 ec 08 e8")  # sub rsp, 8; call
+    code += struct.pack("<i", -(len(_CODE) + len(_MANY) + len(code) + 4))
+    code += bytes.fromhex("48 83 c4 08")  # add rsp, 8
+    return code + bytes.fromhex("c5 f8 77") * avx + b"\xc3"  # vzeroupper; ret
+
+
+ARGUMENTS = 8
+"""The most that a call can have, in words."""
+_ALIGNMENT = 16
+"""Of the stack at a call: a kernel that needs more must see to it."""
 _FOUND_SIZE = 64 + 512
 _TAG = 64 + 4
 """The offset of the x87 tag byte in what is stored: a bit is set for each register in use."""
 _DIRECTION_FLAG = 0x400
 _STACK_SIZE = 64 * 2**20
-UNDEFINED = 0x7E
-"""What bytes hold that a kernel must not take for zero: as floats they are large, as halves NaN."""
 _FILLED = 2**14
 """Bytes at the top of a measured stack that hold it."""
 _PRESENT = bytes(value & 1 for value in range(256))
 """The flag of `mincore` alone, of each value of a byte."""
 _FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
-_Words = ctypes.c_uint64 * _WORDS
+_Words = ctypes.c_uint64 * ARGUMENTS
 _REPEATED = ctypes.CFUNCTYPE(
     ctypes.c_int64,
     *[ctypes.c_void_p] * 5,
@@ -191,9 +214,10 @@ class Trampoline:
     def __init__(self) -> None:
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         self._code = mmap.mmap(-1, mmap.PAGESIZE, flags, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
-        self._code.write(_CODE + _MANY)
+        self._code.write(_CODE + _MANY + _fill(avx="avx" in cpu_features()))
         start = ctypes.addressof(ctypes.c_char.from_buffer(self._code))
         self._call, self._repeated = _FUNCTION(start), _REPEATED(start + len(_CODE))
+        self._call_filled = _FUNCTION(start + len(_CODE + _MANY))
         self._space = ctypes.create_string_buffer(_FOUND_SIZE + 64)
         found = ctypes.addressof(self._space)
         self._found = found + -found % 64
@@ -223,10 +247,12 @@ class Trampoline:
         top = 0
         if measured:
             self._stack.madvise(mmap.MADV_DONTNEED)
-            top = self._stack_start + _STACK_SIZE
+            top = self._stack_start + _STACK_SIZE - _ALIGNMENT
             ctypes.memset(top - _FILLED, UNDEFINED, _FILLED)
         # (ctypes takes what exceeds 64 bits, or is negative, modulo 2^64.)
-        bound = BoundCall(self._call, _Words(*arguments), self._found, function, top)
+        bound = BoundCall(
+            self._call_filled if measured else self._call, _Words(*arguments), self._found, function, top
+        )
         bound.repeated = self._repeated
         return bound
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from q8a8_conformance.protocol.messages import LOAD_FLUSHING, NO_FAULTS, Fault, LoadChange, Option
 from q8a8_conformance.spec.abi import NAMES, get_function
-from q8a8_conformance.worker.convention import UNDEFINED, trampoline
+from q8a8_conformance.worker.convention import ARGUMENTS, UNDEFINED, trampoline
 from q8a8_conformance.worker.fenv import floating_point
 from q8a8_conformance.worker.native_calls import NativeCall
 from q8a8_conformance.worker.process_state import LoadWatch
@@ -60,10 +60,11 @@ def _fields(function: str) -> tuple[str, ...]:
 
 
 def _undefined_above(function: str, arguments: Iterable[int]) -> list[int]:
-    """Return a call's arguments with bits that are not zero where an int leaves half a register undefined."""
+    """Return a call's arguments with bits that are not zero where a register, or half of it, is undefined."""
     upper = int.from_bytes(4 * bytes([UNDEFINED])) << 32
     both = zip(get_function(function).parameters, arguments, strict=True)
-    return [value % 2**32 | upper if each.ctype == "int" else value for each, value in both]
+    words = [value % 2**32 | upper if each.ctype == "int" else value for each, value in both]
+    return words + [int.from_bytes(8 * bytes([UNDEFINED]))] * (ARGUMENTS - len(words))
 
 
 def _parts(buffer: PlacedBuffer, count: int) -> range:
