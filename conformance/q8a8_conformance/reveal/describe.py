@@ -24,11 +24,11 @@ LARGEST_TREE = 512
 """Blocks of the largest tree that is written or drawn: a chain is as deep."""
 
 
-def block_tree_of(order: AnyOrder, nb: int, element: int = 0) -> Additions:
-    """Return the tree of the terms that hold one element: one for each block."""
+def block_tree_of(order: AnyOrder, nb: int) -> Additions:
+    """Return the tree of the terms that hold element 0: one for each block."""
     written = program(order, nb)
     terms = terms_of(written.lanes)
-    kept = {number: block for number, (block, own) in enumerate(terms) if element in own}
+    kept = {number: block for number, (block, own) in enumerate(terms) if 0 in own}
     return pruned(len(terms), written.additions, kept)
 
 

@@ -36,8 +36,8 @@ SHORTER = (11, 7)
 """The same for kernels that add short rows alone so."""
 
 
-def block_tree(dot: Dot, nb: int, unit: int = UNIT, element: int = 0) -> Additions:
-    """Find the tree of one element of all blocks of a row.
+def block_tree(dot: Dot, nb: int, unit: int = UNIT) -> Additions:
+    """Find the tree of element 0 of all blocks of a row.
 
     Raises
     ------
@@ -46,8 +46,8 @@ def block_tree(dot: Dot, nb: int, unit: int = UNIT, element: int = 0) -> Additio
     """
     if nb < 3:
         return reveal_tree(nb, lambda _one, _other: nb)
-    masks = Masks(dot, nb, [(b, element) for b in range(nb)], unit)
-    return reveal_tree(nb, lambda one, other: 2 + masks.absorbed((one, element), (other, element)))
+    masks = Masks(dot, nb, [(b, 0) for b in range(nb)], unit)
+    return reveal_tree(nb, lambda one, other: 2 + masks.absorbed((one, 0), (other, 0)))
 
 
 @dataclass(frozen=True)

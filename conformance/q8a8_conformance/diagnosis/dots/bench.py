@@ -225,11 +225,9 @@ class Bench:
         made["weight_qs"] = np.asarray(codes, np.int8).reshape(-1, 1)
         return made
 
-    def pair(
-        self, x: Sequence[int] | Array, y: Sequence[int] | Array, dx: object = 1.0, dy: object = 1.0
-    ) -> float:
-        """Return the result of rows with one code in each block, under these scales."""
-        return self.value(self.row(x, dx), self.full(y, dy))  # type: ignore[arg-type]  # as row takes them
+    def pair(self, x: Sequence[int] | Array, y: Sequence[int] | Array) -> float:
+        """Return the result of rows with one code in each block, under scales of 1."""
+        return self.value(self.row(x), self.full(y))
 
     def evidence(self, call: Call, text: str) -> Evidence:
         """Make a call again, as evidence."""
