@@ -6,20 +6,25 @@ moved bytes
     Which byte of a block stands at which place is measured, in the blocks that are wrong.
 elements
     Limits of codes; codes that are always stored as others.
+windows
+    A block begins some elements too early or too late: for its codes, or for its amax, too.
+pairs
+    A code has a part of another element's: bits that are not masked, signs, borrows.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from q8a8_conformance.diagnosis.quantizers.codes import limit_effect, table_effect
-from q8a8_conformance.diagnosis.quantizers.effect import LARGEST_CODE, Effect, Given, with_bytes
+from q8a8_conformance.diagnosis.quantizers.effect import LARGEST_CODE, Effect, Given, quantized, with_bytes
 from q8a8_conformance.diagnosis.quantizers.layouts import layout_effects
 from q8a8_conformance.diagnosis.quantizers.orders import order_text
-from q8a8_conformance.diagnosis.quantizers.windows import window_effects
+from q8a8_conformance.diagnosis.quantizers.statements import NEIGHBOURS
 from q8a8_conformance.reveal.quantizers.calls import BLOCK
 
 if TYPE_CHECKING:
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.quantizers.cases import Case
     from q8a8_conformance.inputs.arrays import Array
+
 
 F32 = np.float32
 
@@ -191,3 +197,66 @@ def _constant(number: int) -> Effect:
     fix = "Store f32(x · inv), rounded, as every element's code."
     gives = partial(with_bytes, data=number % 256)
     return Effect("value-codes", where, f"Codes are {number}", "Q8A8-QNT-4", fix, gives)
+
+
+SHIFTS = (1, -1, 2, -2, 4, -4, 8, -8, 16, -16, 32, -32)
+
+WINDOW_FIX = "Take each block's amax and codes from its own 32 elements."
+
+
+def window_effects() -> Iterator[Effect]:
+    """Yield blocks that are quantized from elements of their neighbours."""
+    for s in SHIFTS:
+        many = f"{abs(s)} element{'s' if abs(s) > 1 else ''} {'too late' if s > 0 else 'too early'}"
+        for what, noun in (("codes", "Codes are those of a block that begins"),
+                           ("block", "A block is quantized from elements that begin")):  # fmt: skip
+            gives = partial(_windowed, s=s, what=what)
+            where = {"of-block": "window", "offset": s, "what": what}
+            yield Effect("value-of-block", where, f"{noun} {many}", "Q8A8-QNT-7", WINDOW_FIX, gives)
+
+
+def _windowed(case: Case, s: int, what: str) -> Given:
+    moved = np.zeros_like(case.x)
+    inside: Array = np.zeros(case.x.shape, np.bool_)
+    for where, n in case.rows:
+        flat, at = case.x[where].reshape(-1), np.arange(n * BLOCK) + s
+        held = (at >= 0) & (at < flat.size)
+        moved[where] = np.where(held, flat[np.clip(at, 0, flat.size - 1)], 0).reshape(-1, BLOCK)
+        inside[where] = held.reshape(-1, BLOCK)
+    other = replace(case, x=moved, kept={})
+    data, known = quantized(other, case.amax if what == "codes" else other.amax)
+    known[:, 2:] &= inside
+    return data, known & (inside.all(axis=1, keepdims=True) | (what == "codes"))
+
+
+TOGETHER: tuple[tuple[str, str, Callable[[Array, Array], Array]], ...] = (
+    ("or", "A code is the bitwise or of its own and that of {}", np.bitwise_or),
+    ("and", "A code is the bitwise and of its own and that of {}", np.bitwise_and),
+    ("xor", "A code is the bitwise exclusive or of its own and that of {}", np.bitwise_xor),
+    ("sum", "A code is the sum of its own and that of {}", np.add),
+    ("largest", "A code is the larger one of its own and that of {}", np.maximum),
+    ("least", "A code is the smaller one of its own and that of {}", np.minimum),
+    ("sign", "A code has the sign of that of {}", lambda q, other: np.where(other < 0, -1, 1) * np.abs(q)),
+    ("magnitude", "A code has the magnitude of that of {}", lambda q, other: np.sign(q) * np.abs(other)),
+    ("other", "A code is that of {}", lambda _q, other: other),
+)
+"""What a code becomes beside another one."""
+
+
+def paired_effects() -> Iterator[Effect]:
+    """Yield codes that are put together of their own and another element's."""
+    fix = "Store each code as it is: widen, shift and mask so that no bit of a neighbour has a part in it."
+    for noun, at in NEIGHBOURS:
+        for name, text, of in TOGETHER:
+            gives = partial(_together, at=at, of=of)
+            where = {"codes": name, "with": noun}
+            yield Effect("value-codes", where, text.format(noun), "Q8A8-QNT-4", fix, gives)
+
+
+def _together(case: Case, at: Callable[[Array], Array], of: Callable[[Array, Array], Array]) -> Given:
+    numbers = np.arange(case.x.shape[1])
+    source = at(numbers)
+    inside = (source >= 0) & (source < numbers.size)
+    codes = case.codes.astype(np.int64)
+    found = np.where(inside, of(codes, codes[:, np.where(inside, source, 0)]), codes)
+    return with_bytes(case, found.astype(np.int8).view(np.uint8))
