@@ -31,6 +31,8 @@ MANY = 13_107
 """Calls of the soak in a row; after five times as many and one more, 16 bits count the same number."""
 PERIODS = (65_536, 65_535)
 """Calls after which a count of 16 bits repeats; of one that leaves out zero."""
+MILLION = 2**20
+"""Dot products of one block that a worker makes which calls by machine code: in a tenth of a second."""
 FOR_GROWTH, SLOW_FOR_GROWTH = 4000, 1000
 """Calls in a row after which a descriptor or some bytes kept by each show; of a slow kernel."""
 LONG = 301
@@ -266,6 +268,11 @@ def test_soak(judge: Judge, function: str) -> None:
         judge.run(requests.with_zeros(long))
         judge.run(replace(shortest, repeat=period - 1, options=options))
         judge.compare(long, judge.run(long), after_long, (REPEATED,), f"differs after {period} calls")
+    by_machine_code = "registers" in judge.target.hello.capabilities and not judge.target.hello.emulated
+    if function == requests.DOT and by_machine_code:
+        judge.run(replace(shortest, repeat=MILLION, options=options))
+        for call, expected in zip(calls, plain, strict=True):
+            judge.compare(call, judge.run(call), expected, (REPEATED,), "differs after a million calls")
 
 
 def soak_inputs(function: str) -> list[Call]:

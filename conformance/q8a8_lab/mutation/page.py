@@ -50,8 +50,8 @@ _NOT_JUDGED = """
 The suite takes seconds, so a wrong kernel can conform if it is right for as long as that:
 
 - one that changes after more calls than are made: each function of rows is called some 200,000 times,
-  nrc = 2 and the matrix product some 70,000 times; or after 2^31 elements in all, which take a plain C kernel
-  seconds for each function;
+  the dot product of a library on x86-64 over a million times, nrc = 2 and the matrix product some 70,000
+  times; or after 2^31 elements in all, which take a plain C kernel seconds for each function;
 - one that is wrong in longer rows alone: activation vectors are judged at up to 2^22 elements and one, the
   other functions at up to 2^24 and some (dot products, above 65,537 blocks, in their last blocks);
 - one that is wrong in larger products than 2^27 multiplications, or for some tail of its tiles where that is
