@@ -36,6 +36,19 @@ def _stale_in_the_last_of_odd(qx: Array, qy: Array) -> Array:
     return np.asarray(qx.astype(int) * met)
 
 
+def _next_block_in_the_last_of_eight(qx: Array, qy: Array) -> Array:
+    met, at = qy.copy(), np.arange(7, len(qy) - 1, 8)
+    met[at, 16:] = qy[at + 1, 16:]
+    return np.asarray(qx.astype(int) * met)
+
+
+def _corrected_by_the_block_before(qx: Array, qy: Array) -> Array:
+    of = qx.astype(int) * qy
+    if len(qx) > 1:
+        of[-1] += 128 * (qx[-1].astype(int) - qx[-2])
+    return of
+
+
 def _half_product_in_tail(dx: Array, dy: Array) -> Array:
     of, nb = dx * dy, dx.size
     tail = np.arange(nb) >= nb // 4 * 4
@@ -79,6 +92,24 @@ KERNELS = {
         Steps(products=_stale_in_the_last_of_odd),
         "block-map",
         f"In the last block {_ODD}: elements 16 to 31 of y are those of block b - 1.",
+    ),
+    "next-block-in-the-last-of-eight": (
+        DOT,
+        Steps(products=_next_block_in_the_last_of_eight),
+        "block-map",
+        (
+            "In the last block of every 8 that is not at the end: elements 16 to 31 of y are those of "
+            "block b + 1."
+        ),
+    ),
+    "corrected-by-the-block-before": (
+        DOT,
+        Steps(products=_corrected_by_the_block_before),
+        "correction-wrong",
+        (
+            "In the last block where nb >= 2: 128 is added to the codes of y, and what is taken off for it "
+            "is 128 times the sum of x's codes of block b - 1, not of its own."
+        ),
     ),
     "half-product-in-tail": (
         DOT,

@@ -91,7 +91,10 @@ def dot_facts(
     for nrc in (1, 2):
         failed = [one for one in wrong if one.call.nrc == nrc]
         if failed and not _all_explained(found, failed):
-            found = [*found, *_look_at_lengths(Bench(function, nrc, probe, deadline), found, failed)]
+            bench = Bench(function, nrc, probe, deadline)
+            # (What one row at a time has not shown four results will not show.)
+            bench.looks_alone = bool(found) or len(failed) == len(wrong)
+            found = [*found, *_look_at_lengths(bench, found, failed)]
     together = _Together(found)
     left = [one for one in wrong if not together.is_explained(one)]
     if not before and found and left and (before := history.of_history(left, probe, restart)):
@@ -252,18 +255,7 @@ def _experiments(
     bench.encoders = layouts.encoders_of(bench.version, [*base, *found])
     prepared = (not bench.encoders and prepared) or _prepare(bench)
     if bench.nrc == 2:
-        yield lambda: outputs.pairs(bench)
-        bench.places = model_of(found).places
-        if not any("sums" in one.changes for one in found):
-            yield lambda: two_rows.strides(bench)
-        if bench.apart is not None and not found:
-            return
-        if not any("sums" in one.changes for one in found):
-            yield lambda: four_results.rows_met(bench, failed)
-        if not found and prepared:
-            yield lambda: block_values.of_other_rows(bench)
-        look = partial(_look_alone, bench, base)
-        yield lambda: four_results.each_alone(bench, model_of([*base, *found]), failed, look)
+        yield from _of_two(bench, base, found, failed, is_prepared=prepared)
         return
     if prepared:
         yield lambda: precision.offset(bench)
@@ -276,6 +268,31 @@ def _experiments(
         yield lambda: row_facts.miscounted(bench, failed)
         yield lambda: block_values.of_values(bench, [*base, *found])
     yield from _of_blocks(bench, base, found, failed, is_prepared=prepared)
+
+
+def _of_two(
+    bench: Bench,
+    base: Sequence[Measured],
+    found: list[Measured],
+    failed: Sequence[CallResult],
+    *,
+    is_prepared: bool,
+) -> Iterator[Experiment]:
+    """Yield the experiments on four results, with two rows at a time."""
+    yield lambda: outputs.pairs(bench)
+    bench.places = model_of(found).places
+    if not any("sums" in one.changes for one in found):
+        yield lambda: two_rows.strides(bench)
+    if bench.apart is not None and not found:
+        return
+    if not any("sums" in one.changes for one in found):
+        yield lambda: four_results.rows_met(bench, failed)
+    if not found and is_prepared:
+        yield lambda: block_values.of_other_rows(bench)
+    if not bench.looks_alone:
+        return
+    look = partial(_look_alone, bench, base)
+    yield lambda: four_results.each_alone(bench, model_of([*base, *found]), failed, look)
 
 
 def _of_blocks(

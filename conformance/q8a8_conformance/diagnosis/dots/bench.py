@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8 import layout
-from q8a8_conformance.diagnosis.dots.model import SIZES, Model, joined, places
+from q8a8_conformance.diagnosis.dots.model import Model, joined
+from q8a8_conformance.diagnosis.dots.right_steps import SIZES, places
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, words
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.catalogue import make
@@ -104,6 +105,8 @@ class Bench:
         Bytes between the two rows of x, and of y.
     apart
         For which other distances of them calls are wrong, where that is not so for all.
+    looks_alone
+        Whether each of four results is looked at by itself.
     length, place
         Blocks of a row, and the number of one that is counted: where experiments with one block put it.
     two
@@ -129,6 +132,7 @@ class Bench:
         self.element = 0
         self.gaps = (0, 0)
         self.apart: Apart | None = None
+        self.looks_alone = True
         self.unused: int | None = UNUSED
         self.single: Bench | None = None
         self.of_result: OneResult | None = None

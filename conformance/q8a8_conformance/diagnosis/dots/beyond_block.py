@@ -16,7 +16,7 @@ import numpy as np
 from q8a8 import layout
 from q8a8_conformance.diagnosis.dots.candidates import Candidate
 from q8a8_conformance.diagnosis.dots.elements import elements_words
-from q8a8_conformance.diagnosis.dots.model import SIZES
+from q8a8_conformance.diagnosis.dots.right_steps import SIZES
 from q8a8_conformance.inputs import calls, dot_rows
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def _distances(side: str, far: Mapping[int, int], size: int) -> str:
             where = where if len(span) > 1 else where.removesuffix(" on")
         else:
             where = f"{'those' if len(span) > 1 else 'that'} of block {block_words(by // size)}"
-        parts.append(f"{elements_words(span)} of {side} {are} {where}")
+        which = "the codes" if len(span) == 32 else elements_words(span)
+        parts.append(f"{which} of {side} {are} {where}")
     more = len(spans) - SPANS
     return "; ".join([*parts, *([f"those of {more} more spans are read elsewhere, too"] if more > 0 else [])])
 
@@ -168,6 +169,42 @@ def _scale_words(x: int, y: int) -> str:
 def block_words(by: int) -> str:
     """Name the block so far away."""
     return f"b {'-' if by < 0 else '+'} {abs(by)}" if by else "b"
+
+
+def correction_of_others(bench: Bench) -> Candidate | None:
+    """Find that a block is corrected for an offset of its codes by the codes of another block."""
+    nb, block = bench.length, bench.place
+    if not 1 < nb <= MOST_NAMED:
+        return None
+
+    def added(side: str, at: int) -> float:
+        """Return what a code of 1 adds, in every element of a block of one row."""
+        codes = {name: np.zeros((nb, 32), np.int64) for name in "xy"}
+        codes[side][at] = 1
+        return bench.value(*(dot_rows.blocks(1.0, codes[name]) for name in "xy")) / 32
+
+    for side, other in ("xy", "yx"):
+        times = [added(side, at) for at in range(nb)]
+        far = [at for at in range(nb) if at != block and times[at] == -times[block] != 0]
+        if len(far) != 1 or np.count_nonzero(times) != 2 or times[block] != round(times[block]):
+            continue
+        offset, shift = round(times[block]), far[0] - block
+        of = partial(_own_correction, side=side, times=offset)
+        return Candidate(
+            "correction-wrong",
+            {"of": side, "times": offset, "block": shift},
+            "Q8A8-DOT-1",
+            f"{offset} is added to the codes of {other}, and what is taken off for it is {offset} times the "
+            f"sum of {side}'s codes of block {block_words(shift)}, not of its own.",
+            "Correct each block's sum by its own codes.",
+            "",
+            {"correction": of, "taken": ((side, -offset, shift),)},
+        )
+    return None
+
+
+def _own_correction(qx: Array, qy: Array, side: str, times: int) -> Array:
+    return np.asarray(times * (qx if side == "x" else qy).astype(np.int64).sum(axis=-1))
 
 
 def given_to_others(bench: Bench) -> Candidate | None:

@@ -51,6 +51,9 @@ EFFECTS = 6
 SEEN = (1, 2, 3, 5, 8, 9, 17)
 """Blocks of rows in which a fact about one result must show, to be one about another, too."""
 
+FRUITLESS = 2
+"""Results of which experiments show nothing, after which the others are not looked at."""
+
 AGAIN = 12
 """Failed calls that are made again beside other rows."""
 
@@ -278,6 +281,7 @@ def each_alone(
         Makes the experiments on one row at a time.
     """
     found: dict[str, tuple[Measured, list[int]]] = {}
+    fruitless = 0
     for number in range(len(RESULTS)):
         wrong = [one for one in failed if number in _wrong(bench, known, one)]
         for fact, numbers in found.values():
@@ -294,7 +298,9 @@ def each_alone(
             made = (*(each.call for each in single[:AGAIN]), *loud(bench.alone(one)))
             single = [CallResult(call, one(call)) for call in made]
             single = [each for each in single if not matches(replace(known, others=mixed), each)]
-        for fact in look(one, single) if single else ():
+        facts = list(look(one, single)) if single and fruitless < FRUITLESS else []
+        fruitless += bool(single) and not facts
+        for fact in facts:
             numbers = found.setdefault(fact.sentence, (fact, []))[1]
             numbers += [number] * (number not in numbers)
     for fact, shown in found.values():

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8_conformance.diagnosis.dots.model import SIZES, Model, matches
+from q8a8_conformance.diagnosis.dots.model import Model, matches
 from q8a8_conformance.diagnosis.dots.read_at import read_words
+from q8a8_conformance.diagnosis.dots.right_steps import SIZES
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.inputs.arrays import Array

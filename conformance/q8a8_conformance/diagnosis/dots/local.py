@@ -16,13 +16,20 @@ import numpy as np
 
 from q8a8_conformance.diagnosis.dots.arithmetic import block_steps
 from q8a8_conformance.diagnosis.dots.bench import changes_of
-from q8a8_conformance.diagnosis.dots.beyond_block import codes_elsewhere, given_to_others, scales_of_others
+from q8a8_conformance.diagnosis.dots.beyond_block import (
+    codes_elsewhere,
+    correction_of_others,
+    given_to_others,
+    scales_of_others,
+)
 from q8a8_conformance.diagnosis.dots.model import Model, joined, matches, merged
+from q8a8_conformance.diagnosis.dots.right_steps import SIZES
 from q8a8_conformance.inputs import dot_rows
+from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.places import Seen, find_rule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
     from q8a8_conformance.diagnosis.dots.candidates import Candidate
@@ -41,6 +48,9 @@ LONGEST = 130
 
 BESIDE = 10
 """Blocks of the rows in which other blocks have codes, too."""
+
+MOST_CALLS = 6000
+"""Calls after which no further rows are asked for."""
 
 KINDS = 4
 """Blocks of which the steps are measured."""
@@ -75,16 +85,22 @@ def local(bench: Bench, found: Sequence[Measured], lengths: Sequence[int]) -> It
         shift = steps["given"][0] if "given" in steps else 0
         places_of = survey.wrong if alone else partial(survey.given, steps=steps)
         places_of = partial(_moved, places_of, shift)
-        seen = Seen({nb: places_of(nb) for nb in tried})
-        rule = find_rule(seen, partial(lambda of, nb: (of(nb), None), places_of), LONGEST)
-        if rule is None or all(where.all() for where in seen.rows.values()):
-            continue
-        holds = partial(_moved, rule.holds, -shift)
-        model = Model(**joined([base, {"local": ((holds, steps),)}]))
-        if not survey.confirms(model, holds, tried, beside=alone):
+        # (What is taken from a block beyond the row may be anything: a rule that holds there, too, is next.)
+        for known in (_every, partial(_known, steps, SIZES[bench.version])):
+            seen = Seen({nb: places_of(nb) & known(nb) for nb in tried}, {nb: known(nb) for nb in tried})
+            rule = find_rule(seen, partial(_asked, places_of, known), LONGEST)
+            if rule is None or all(where.all() for where in seen.rows.values()):
+                continue
+            holds = partial(_moved, partial(_both, rule.holds, known), -shift)
+            model = Model(**joined([base, {"local": ((holds, steps),)}]))
+            if survey.confirms(model, holds, tried, known, beside=alone):
+                break
+        else:
             continue
         first = next(nb for nb in tried if seen.rows[nb].any())
         text = rule.text("block", "nb")
+        if beyond := [int(np.argmax(held)) for nb in tried if (held := rule.holds(nb) & ~known(nb)).any()]:
+            text = f"{text} that is not at the {'end' if max(beyond) else 'start'}"
         for part in parts:
             yield bench.measured(
                 part.fact,
@@ -111,6 +127,29 @@ def _moved(places_of: Callable[[int], Array], shift: int, nb: int) -> Array:
     return moved
 
 
+def _asked(places_of: Callable[[int], Array], known: Callable[[int], Array], nb: int) -> tuple[Array, Array]:
+    return places_of(nb) & known(nb), known(nb)
+
+
+def _every(nb: int) -> Array:
+    return np.ones(nb, np.bool_)
+
+
+def _both(one: Callable[[int], Array], other: Callable[[int], Array], nb: int) -> Array:
+    return one(nb) & other(nb)
+
+
+def _known(steps: Mapping[str, Any], size: int, nb: int) -> Array:
+    """Return for which blocks of a row all blocks of which something is taken are in it: bool [nb]."""
+    shifts = {shift for _, *of in steps.get("scaled", ()) for shift in of}
+    shifts |= {shift for _, _, shift in steps.get("taken", ())}
+    for _, elements, far in steps.get("lanes", ()):
+        shifts |= {(size - 32 + j + by) // size for j, by in zip(elements, far, strict=True)}
+    blocks = np.arange(nb)
+    inside = [(blocks + shift >= 0) & (blocks + shift < nb) for shift in (0, *shifts)]
+    return np.asarray(np.all(inside, axis=0))
+
+
 def _first_of_each(places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Choose blocks of rows that may be wrong for other reasons: the first, the last, odd ones."""
     kinds: dict[object, tuple[int, int]] = {}
@@ -133,6 +172,7 @@ class _Survey:
     def __init__(self, bench: Bench, model: Model) -> None:
         self._bench = bench
         self._model = model
+        self._before = bench.made
         self._made: dict[int, list[tuple[int, CallResult]]] = {}
 
     def wrong(self, nb: int) -> Array:
@@ -154,21 +194,34 @@ class _Survey:
         return next(one.call for _, one in self._calls(nb) if not matches(self._model, one))
 
     def confirms(
-        self, model: Model, holds: Callable[[int], Array], lengths: Sequence[int], *, beside: bool
+        self,
+        model: Model,
+        holds: Callable[[int], Array],
+        lengths: Sequence[int],
+        known: Callable[[int], Array],
+        *,
+        beside: bool,
     ) -> bool:
         """Return whether a model gives every call on blocks of a rule, and calls beside other codes."""
         others = (
             self._bench.answer(self._bench.call(*rows))
             for nb in lengths
             if nb < BESIDE and beside
-            for block in range(nb)
+            for block in np.flatnonzero(known(nb)).tolist()
             for rows in _rows_beside(nb, block)
         )
-        own = (one for nb in lengths for block, one in self._calls(nb) if beside or holds(nb)[block])
+        own = (
+            one
+            for nb in lengths
+            for block, one in self._calls(nb)
+            if known(nb)[block] and (beside or holds(nb)[block])
+        )
         return all(matches(model, one) for calls in (own, others) for one in calls)
 
     def _calls(self, nb: int) -> list[tuple[int, CallResult]]:
         if nb not in self._made:
+            if self._bench.made - self._before > MOST_CALLS:
+                raise NoAnswerError
             self._made[nb] = [
                 (block, self._bench.answer(self._bench.call(*rows)))
                 for block in range(nb)
@@ -217,8 +270,9 @@ def _measured_at(bench: Bench, base: dict[str, Any], nb: int, block: int) -> tup
         for bench.element in (*range(32), before[2]):
             if bench.value(bench.one(3), bench.one(3)) == 9:
                 break
-        if others := scales_of_others(bench) or given_to_others(bench):
-            return (others,)
+        for of_others in (scales_of_others, correction_of_others, given_to_others):
+            if others := of_others(bench):
+                return (others,)
         _, _, parts = block_steps(bench, base)
         # (What is read beyond a block may look lost, or like a constant.)
         is_beyond = bench.of_result is None and any(_is_beyond(part) for part in parts)

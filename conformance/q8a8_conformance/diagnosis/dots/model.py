@@ -13,9 +13,24 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from q8a8 import layout
 from q8a8.bound import LANE_FOLD_ROUNDINGS
 from q8a8_conformance.diagnosis.dots.addresses import LINE, address_of
+from q8a8_conformance.diagnosis.dots.right_steps import (
+    SIZES,
+    block_sum,
+    blocks,
+    correction,
+    pick,
+    places,
+    products,
+    scale_product,
+    store,
+    strides,
+    term,
+    unpack,
+    unpack_at,
+    widen,
+)
 from q8a8_conformance.diagnosis.dots.row_effects import meeting
 from q8a8_conformance.inputs.calls import DOT, inputs_of
 
@@ -39,92 +54,8 @@ LISTS = ("placed", "local", "only")
 RESULTS = ("x0·y0", "x1·y0", "x0·y1", "x1·y1")
 """The four results of two rows at a time, as `places` has them."""
 
-SIZES = {1: layout.BLOCK_Q8_A8.itemsize, 2: layout.BLOCK_Q8_A8_V2.itemsize}
-"""Bytes of a block, by version."""
-
 FLOAT_BITS = 24
 """Significant bits of a float32. Sums in fewer may use all of the bound for so many."""
-
-
-def unpack(data: bytes, nb: int, version: int) -> tuple[Array, Array, Array]:
-    """Return weight scales, activation scales (halves [nb]) and codes [nb, 32]; missing bytes are zeros."""
-    dtype = layout.BLOCK_Q8_A8 if version == 1 else layout.BLOCK_Q8_A8_V2
-    size = nb * dtype.itemsize
-    blocks = np.frombuffer(data[:size].ljust(size, b"\0"), dtype)
-    second = "weight_scale" if version == 1 else "activation_scale"
-    return blocks["weight_scale"], blocks[second], blocks["weight_qs"]
-
-
-def unpack_at(
-    data: bytes, start: int, nb: int, version: int, far: tuple[Array, Array]
-) -> tuple[Array, Array, Array]:
-    """Return what `unpack` does from a byte on, with scales and codes so many bytes from their own places."""
-    most = max(int(np.abs(part).max(initial=0)) for part in far)
-    size, of_codes = SIZES[version], SIZES[version] - 32
-    held = np.frombuffer(bytes(most) + data + bytes(most + nb * size), np.uint8)
-    begins = most + start + size * np.arange(nb)
-
-    def of(first: Array, count: int) -> Array:
-        return np.ascontiguousarray(held[first[:, np.newaxis] + np.arange(count)])
-
-    scales = [of(begins + far[0] + at, 2).view(np.float16)[:, 0] for at in (0, 2 * (version == 2))]
-    return scales[0], scales[1], of(begins + far[1] + of_codes, 32).view(np.int8)
-
-
-def pick(x_weight: Array, _x_activation: Array, _y_weight: Array, y_activation: Array) -> tuple[Array, Array]:
-    """Take x's weight_scale and y's activation_scale (Q8A8-DOT-9); version 1 has one scale in both roles."""
-    return x_weight, y_activation
-
-
-def blocks(nb: int, row: int, column: int) -> tuple[Array, Array]:
-    """Take each block of row `row` of x with the one of row `column` of y; rows follow each other."""
-    every = np.arange(nb)
-    return every + row * nb, every + column * nb
-
-
-def strides(_nb: int, bx: int, by: int) -> tuple[int, int]:
-    """Take the strides as they are."""
-    return bx, by
-
-
-def places(bs: int) -> tuple[int, int, int, int]:
-    """Return where x0·y0, x1·y0, x0·y1 and x1·y1 go, in floats (Q8A8-DOT-6)."""
-    return 0, 1, bs, bs + 1
-
-
-def widen(h: Array) -> Array:
-    """Take a half's value (Q8A8-HLF-3)."""
-    return np.asarray(h, np.float64)
-
-
-def products(qx: Array, qy: Array) -> Array:
-    """Multiply the codes (Q8A8-DOT-1)."""
-    return qx.astype(np.int64) * qy
-
-
-def correction(qx: Array, _qy: Array) -> Array:
-    """Add nothing beside the products (Q8A8-DOT-1)."""
-    return np.zeros(len(qx), np.int64)
-
-
-def block_sum(of: Array) -> Array:
-    """Add up each block (Q8A8-DOT-1)."""
-    return np.asarray(of.sum(axis=-1))
-
-
-def scale_product(dx: Array, dy: Array) -> Array:
-    """Multiply the scales (Q8A8-DOT-2)."""
-    return np.asarray((dx * dy).astype(np.float32), np.float64)
-
-
-def term(terms: Array) -> Array:
-    """Leave a block's term as it is."""
-    return terms
-
-
-def store(_held: float, result: float, _nb: int) -> float | None:
-    """Overwrite (Q8A8-DOT-7); None is for a place that keeps its bytes."""
-    return result
 
 
 class Places(Protocol):
@@ -216,6 +147,9 @@ class Model:
     scaled
         Elements of a block whose products take other blocks' scales: how many blocks further on the one of x
         is, and the one of y.
+    taken
+        What is added to a block's sum: of "x" or "y", so many times the sum of the codes so many blocks
+        further on.
     local
         What is otherwise at some blocks of a row: pairs of a function (nb) -> bool [nb] and fields of a
         model.
@@ -248,6 +182,7 @@ class Model:
     lanes: tuple[tuple[str, Sequence[int], Sequence[int]], ...] = ()
     given: tuple[int, Step] | None = None
     scaled: tuple[tuple[Sequence[int], int, int], ...] = ()
+    taken: tuple[tuple[str, int, int], ...] = ()
     local: tuple[tuple[Callable[[int], Array], Mapping[str, Any]], ...] = ()
     only: tuple[tuple[frozenset[int], Mapping[str, Any]], ...] = ()
     partial: Partial | None = None
@@ -336,8 +271,10 @@ class Model:
         for side, elements, far in self.lanes:
             data, numbers = (x[3], ix) if side == "x" else (y[3], iy)
             size = data.shape[1]
-            places = (numbers * size + size - 32)[:, np.newaxis] + np.add(elements, far)
-            codes[side][:, elements] = data.view(np.int8).reshape(-1)[np.clip(places, 0, data.size - 1)]
+            own = (numbers * size + size - 32)[:, np.newaxis] + np.asarray(elements)
+            places = own + np.asarray(far)
+            places = np.where((places >= 0) & (places < data.size), places, own)
+            codes[side][:, elements] = data.view(np.int8).reshape(-1)[places]
         of = np.asarray(self.products(codes["x"], codes["y"]))
         beside = np.asarray(self.correction(codes["x"], codes["y"]))
         if self.beside is not None:
@@ -346,6 +283,11 @@ class Model:
                 for q, at in ((qx, ix), (qy, iy))
             )
             beside = beside + self.beside(codes["x"], codes["y"], other_x, other_y)
+        for side, times, shift in self.taken:
+            q, numbers = (qx, ix) if side == "x" else (qy, iy)
+            is_inside = (numbers % nb + shift >= 0) & (numbers % nb + shift < nb)
+            others = q[np.where(is_inside, numbers + shift, numbers)].astype(np.int64)
+            beside = beside + times * others.sum(axis=1) * is_inside
         sums = self.block_sum(of) + beside
         largest, scaled = d, sums * d
         for elements, *shifts in self.scaled:

@@ -22,9 +22,9 @@ from q8a8_conformance.diagnosis.dots.codes import read_codes
 from q8a8_conformance.diagnosis.dots.contexts import in_context
 from q8a8_conformance.diagnosis.dots.maps import measured_map
 from q8a8_conformance.diagnosis.dots.model import Model, matches
-from q8a8_conformance.diagnosis.dots.model import products as plain_products
 from q8a8_conformance.diagnosis.dots.partial_sums import in_bits, partial_sums
 from q8a8_conformance.diagnosis.dots.readings import product_reading, readings, sum_reading
+from q8a8_conformance.diagnosis.dots.right_steps import products as plain_products
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.reveal.grids import significant
 from q8a8_conformance.reveal.quantizers.words import ranges

@@ -24,8 +24,19 @@ SHAPES = (
 )
 """Blocks, and bytes between the rows of x and of y."""
 
+BEHIND = 64
+"""Bytes behind the rows."""
+
 MORE = 4
 """A bit that makes a code, or a scale, greater."""
+
+
+MULTIPLES = (34, 4, 8, 16, 32, 64)
+"""Bytes to whose multiples the start of a row may be rounded."""
+
+
+def _multiple(m: int) -> str:
+    return "blocks" if m == 34 else f"a multiple of {m}"
 
 
 def _starts(own: str, other: str) -> tuple[tuple[str, str, Any], ...]:
@@ -42,10 +53,22 @@ def _starts(own: str, other: str) -> tuple[tuple[str, str, Any], ...]:
         ),
         (f"b{own} mod 65536", "strides-in-sixteen-bits", lambda _row, mine, _others: mine % 65536),
         (f"b{own} as int16_t", "", lambda _row, mine, _others: (mine + 32768) % 65536 - 32768),
-        (f"b{own} rounded down to blocks", "", lambda _row, mine, _others: mine // 34 * 34),
         *(
-            (f"b{own} rounded down to a multiple of {m}", "", lambda _row, mine, _others, m=m: mine // m * m)
-            for m in (4, 8, 16, 32, 64)
+            (
+                f"b{own} rounded {way} to {_multiple(m)}",
+                "",
+                lambda _r, mine, _o, m=m, up=up: (mine + up) // m * m,
+            )
+            for m in MULTIPLES
+            for way, up in (("down", 0), ("up", m - 1))
+        ),
+        *(
+            (
+                f"the end of {own}0 rounded up to {_multiple(m)}",
+                "",
+                lambda row, _m, _o, m=m: (row + m - 1) // m * m,
+            )
+            for m in MULTIPLES
         ),
         *(
             (f"b{own} {'+' if by > 0 else '-'} {abs(by)}", "", lambda _row, mine, _others, by=by: mine + by)
@@ -71,13 +94,13 @@ class Shape:
         self.bench, self.row = bench, 34 * nb
         self.bx, self.by = self.row + x_gap, self.row + y_gap
         # Every byte of x (of y) counts where it is read, as a code or in a scale; more bits, more result.
-        size = 2 * self.row + max(x_gap, y_gap) + 64
+        size = 2 * self.row + max(x_gap, y_gap) + BEHIND
         rng = dot_rows.generator("strides", nb, x_gap, y_gap)
         self.noise = (rng.integers(1, 60, size) & ~MORE).astype(np.uint8)
         self.noise[1::2] = (self.noise[1::2] & 0x03) | 0x38
         self.nb = nb
-        # (The rows of both may be read by the other one's stride.)
-        self.size = max(self.bx, self.by) + self.row
+        # (The rows of both may be read by the other one's stride, or behind their own.)
+        self.size = max(self.bx, self.by) + self.row + BEHIND
 
     def call(self, side: str, flipped: int | None = None) -> Call:
         """Return the call in which bytes of one side from `flipped` on are greater."""
