@@ -131,6 +131,23 @@ def exact_rows(nb: int, rows: int, seed: int = 0) -> tuple[Array, Array]:
     return x, y
 
 
+def mixed(function: str, count: int, rows: int = 1) -> Known:
+    """Return a hard call, as :func:`known`, that has subnormal scales among all others.
+
+    Those of dot products, of one or two rows, meet scales by which a product is 1 or -1.
+    """
+    if function not in (requests.DOT, requests.DOT_REAL):
+        return known(function, count)
+    x, y = exact_rows(count, rows)
+    for side, other, start in ((x, y, 0), (y, x, 2)):
+        for each, exponent in ((side, -15), (other, 15)):
+            scales = each["weight_scale"]
+            scales[:, start::4] = np.copysign(2.0**exponent, scales[:, start::4])
+    if rows == 2:
+        return known_products(requests.dot_pair(x, y, bs=3, x_gap=34, y_gap=2), x, y)
+    return known_dot(function, x, y)
+
+
 @lru_cache(256)
 def square_rows(rows: int, nb: int, seed: int = 0) -> Array:
     """Generate rows [rows, nb] whose products with each other and themselves no order can round.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from q8a8_conformance.inputs import calls as requests
-from q8a8_conformance.inputs.known_calls import known, known_pair, subnormal_scales
+from q8a8_conformance.inputs.known_calls import known, mixed, subnormal_scales
 from q8a8_conformance.inputs.samples import beside, call_of, functions, other_values, sample, samples
 from q8a8_conformance.protocol.messages import Together
 from q8a8_conformance.suite import thread_checks
@@ -109,6 +109,9 @@ def test_first(judge: Judge, function: str) -> None:
         later = thread_checks.later(judge, call)
         judge.target.restart()
         first, _ = judge.run_together(replace(call, together=Together(fresh=2)))
+        hard = mixed(function, 33).call  # (The copies have made the call: this process has not.)
+        both = judge.run(hard), judge.run(hard)
+        thread_checks.compare(judge, hard, *both, "the first call of a process gives other bytes")
     thread_checks.compare(judge, call, first, later, "the first call of a process gives other bytes")
 
 
@@ -117,7 +120,7 @@ def test_first(judge: Judge, function: str) -> None:
 def test_first_threads(judge: Judge, function: str) -> None:
     """Make a process's first calls from several threads, one of them stopped in the middle: as from one."""
     judge.require(function, "threads")
-    call, other = sample(function, 33), other_values(function, 33)
+    call, other = sample(function, 33), mixed(function, 33).call
     alone = []
     for each in (call, other):
         if judge.target.is_slow_to_start:
@@ -153,7 +156,7 @@ def test_threads(judge: Judge, function: str) -> None:
         another = requests.MUL_MAT
     long = 5000 if function == requests.ACTIVATION else 1025
     plan: tuple[tuple[int, Call, Call], ...] = (
-        (2, known_pair(33).call if rows == 2 else known(function, 33).call, other_values(function, 33, rows)),
+        (2, mixed(function, 33, rows).call, other_values(function, 33, rows)),
         (2, call_of(function, 65, rows), other_values(another, 40)),
         # Both are long: what keeps long rows alone in shared memory keeps both there.
         (4, call_of(function, long, rows), other_values(function, long + 7, rows)),
@@ -181,9 +184,9 @@ def test_machine(judge: Judge, function: str) -> None:
         judge.target.hello.emulated or thread_checks.is_slow(judge, call_of(function, 257))
     ):
         calls.append(call_of(function, PARALLEL))
-    calls += [known(function, count).call for count in (5, 34)]
+    calls += [mixed(function, count).call for count in (5, 34)]
     if function == requests.DOT and takes_two_rows(judge):
-        calls += [call_of(function, 33, 2), known_pair(17).call]
+        calls += [call_of(function, 33, 2), mixed(function, 17, 2).call]
     here = [judge.run(call) for call in calls]
     numbers = (*thread_checks.ELSEWHERE, thread_checks.EMPTY)
     for number in numbers[: 1 if judge.target.is_slow_to_start else None]:

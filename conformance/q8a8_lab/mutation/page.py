@@ -63,6 +63,12 @@ The suite takes seconds, so a wrong kernel can conform if it is right for as lon
   for another amax than the usual ones;
 - one that depends on a number of threads that is not 1, 3, 4, 8, 16 or the machine's own, or on more
   processors than the machine has;
+- one that depends on other variables of the environment than those that ask for threads, on a decimal point
+  that no locale of the machine has, or on other modes than those that flush (the x87 unit's are compared, but
+  no results under them);
+- one that goes wrong where the system refuses it memory or a thread, or in a child process (`fork`) of one in
+  which it keeps threads, of which Q8A8-ENV-10 warns;
+- one whose indices or strides are too narrow only above 2 GiB;
 - except of a library on x86-64 that may have the processor's watchpoints, one that reads bytes beside its
   inputs in the same page alone, or writes back what it has just read beside its outputs; there, one that
   reads what is neither next to an input nor on another page, or in threads of its own;

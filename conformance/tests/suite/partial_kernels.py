@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,6 +99,25 @@ class Waiting(Reference):
         mark.with_suffix(".part").rename(mark)
         mark.with_name(f"mark-{os.getpid()}").touch()
         time.sleep(600)
+
+
+class SubnormalInOtherThreads:
+    """Takes subnormal scales for zero in dot products of other threads than the main one."""
+
+    def ggml_vec_dot_q8_a8_q8_a8(
+        self,
+        n: int,
+        s: NDArray[Any],
+        bs: int,
+        vx: NDArray[Any],
+        *rest: Any,  # noqa: ANN401 - as in C
+    ) -> None:
+        """Compute dot products."""
+        if threading.current_thread() is not threading.main_thread() and rest[-1] == 1:
+            vx = vx.copy()
+            blocks = vx[: n // 32 * 34].reshape(-1, 34)
+            blocks[blocks[:, 1] & 0x7C == 0, :2] = 0
+        Reference().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, vx, *rest)
 
 
 class Leaving(Reference):

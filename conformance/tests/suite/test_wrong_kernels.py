@@ -76,6 +76,16 @@ def test_a_hang_costs_one_case(q8a8_test: Callable[..., Tested]) -> None:
     assert "hung" in tested.out
 
 
+def test_threads_meet_scales_of_every_kind(q8a8_test: Callable[..., Tested]) -> None:
+    """Rows in other threads, as those in other processes and in first calls, have subnormal scales, too."""
+    kernel, case = (
+        "py:partial_kernels:SubnormalInOtherThreads",
+        "environment/threads/ggml_vec_dot_q8_a8_q8_a8",
+    )
+    tested = q8a8_test(kernel, "--case", case)
+    assert tested.rules("fail") == {"ENV-3"}, tested.out
+
+
 def test_a_death_counts_whatever_rules_were_asked_for(q8a8_test: Callable[..., Tested]) -> None:
     """A case whose call died judges nothing: its rule is not passed, and the verdict is crashed."""
     tested = q8a8_test("py:partial_kernels:Dying", "--rules", "ENV-3")
