@@ -8,6 +8,7 @@ is wrong may depend on its length alone, from some length on or by a remainder: 
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -153,29 +154,23 @@ def smallest(call: Call, probe: Probe, *, dies: bool = False, seconds: float = S
     deadline = Deadline(seconds)
     budget = [CALLS]
 
-    def fails(inputs: Inputs) -> bool:
+    best = [Inputs.of(call)]
+
+    def test(inputs: Inputs) -> bool:
         if budget[0] <= 0 or deadline.has_passed:
             raise _SpentError
         budget[0] -= 1
         candidate = inputs.call()
         outputs = probe(candidate)
-        return outputs is None if dies else outputs is not None and wrong(candidate, outputs)
+        fails = outputs is None if dies else outputs is not None and wrong(candidate, outputs)
+        best[0] = inputs if fails else best[0]
+        return fails
 
-    best = [Inputs.of(call)]
-
-    def test(inputs: Inputs) -> bool:
-        if fails(inputs):
-            best[0] = inputs
-            return True
-        return False
-
-    try:
+    with suppress(_SpentError):
         if not test(best[0]):
             return call
         for step in (_fewer_blocks, _fewer_elements, _simpler_scales, _simpler_elements):
             step(best[0], test)
-    except _SpentError:
-        pass
     return best[0].call()
 
 

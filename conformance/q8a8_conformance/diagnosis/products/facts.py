@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.reveal.products.regimes import Regime, RevealedProduct
     from q8a8_conformance.reveal.quantizers.calls import AnySession
 
-F16, F32, F64 = np.float16, np.float32, np.float64
+F16, F32 = np.float16, np.float32
 
 OF_ACTIVATIONS = "Q8A8-MUL-4"
 
