@@ -40,6 +40,7 @@ from q8a8_conformance.diagnosis.quantizers.effect import (
     quantized,
     with_bytes,
 )
+from q8a8_conformance.diagnosis.quantizers.sharing import sharings
 from q8a8_conformance.diagnosis.quantizers.sources import paired_effects
 from q8a8_conformance.diagnosis.quantizers.steps import STEP_FIXES, STEP_RULES, named_step
 from q8a8_conformance.reveal.quantizers.arithmetic import differences
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from q8a8.recipe import Recipe
     from q8a8_conformance.diagnosis.quantizers.cases import Case
     from q8a8_conformance.inputs.arrays import Array
-
 
 F32, F64 = np.float32, np.float64
 PARTS = (4, 8, 16)
@@ -324,88 +324,3 @@ def _by_steps(case: Case, steps: dict[str, Any]) -> Given:
     # (Whether a recipe is defined where its inverse is infinite is another matter.)
     _, h = scale_of(amax, recipe)
     return data, known | (h == 0)[:, np.newaxis] if recipe.zero_test == "half" else known
-
-
-GROUPS = (2, 3, 4, 5, 6, 8, 16, 32, 64)
-OFFSETS = (-1, 1, -2, 2, -3, 3, -4, 4)
-
-
-def sharings() -> Iterator[tuple[str, dict[str, int], str, Callable[..., Array]]]:
-    """Yield names, numbers, words and what blocks have instead of their own amax [n]."""
-    yield "running", {}, "the largest amax of the row so far", np.maximum.accumulate
-    yield "row", {}, "the amax of the whole row", _largest
-    for o in OFFSETS:
-        name = {-1: "the block before", 1: "the block after"}.get(o, f"the block {o:+d} from it")
-        yield "block-of", {"offset": o}, f"the amax of {name}", partial(_moved, offset=o)
-        text = f"the larger amax of its own and that of {name}"
-        yield "larger-of", {"offset": o}, text, lambda own, o=o: np.maximum(own, _moved(own, o))
-    for t in GROUPS:
-        yield (
-            "running", {"group": t}, f"the largest amax so far, which is reset every {t} blocks alone",
-            partial(_by_group, t=t, of=np.maximum.accumulate),
-        )  # fmt: skip
-        yield (
-            "group", {"group": t}, f"the largest amax of its group of {t} blocks",
-            partial(_by_group, t=t, of=_largest),
-        )  # fmt: skip
-        yield (
-            "whole-group", {"group": t}, f"the largest amax of its group, in whole groups of {t} blocks",
-            partial(_by_group, t=t, of=_largest, whole=True),
-        )  # fmt: skip
-        for name, index in (("first", 0), ("last", -1)):
-            yield (
-                f"{name}-of-group", {"group": t}, f"the amax of the {name} block of its group of {t}",
-                partial(_by_group, t=t, of=lambda own, index=index: np.full_like(own, own[index])),
-            )  # fmt: skip
-        for name, text, of in _TAILS:
-            words = f"{text}, in the blocks beyond a multiple of {t}"
-            yield name, {"beyond": t}, words, partial(_in_tail, t=t, of=of)
-
-
-def _moved(own: Array, offset: int) -> Array:
-    """Return the amax of the block further on; a block that has none there has its own."""
-    at = np.arange(len(own)) + offset
-    inside = (at >= 0) & (at < len(own))
-    return np.where(inside, own[np.clip(at, 0, max(len(own) - 1, 0))], own)
-
-
-def _largest(own: Array) -> Array:
-    return np.full_like(own, own.max(initial=0))
-
-
-def _by_group(own: Array, t: int, of: Callable[..., Array], *, whole: bool = False) -> Array:
-    parts = [own[i : i + t] for i in range(0, len(own), t)]
-    return np.concatenate([part if whole and len(part) < t else of(part) for part in parts] or [own])
-
-
-_TAILS: tuple[tuple[str, str, Callable[[Array, Array], Array]], ...] = (
-    ("tail", "the largest amax of what is left over", lambda _group, tail: _largest(tail)),
-    (
-        "tail-with-group", "the largest amax of the group before and its own",
-        lambda group, tail: np.maximum(tail, group.max()),
-    ),
-    (
-        "tail-running", "the largest amax of the group before and of what is left over so far",
-        lambda group, tail: np.maximum(np.maximum.accumulate(tail), group.max()),
-    ),
-    (
-        "tail-with-all", "the largest amax of the group before and of what is left over",
-        lambda group, tail: np.full_like(tail, max(group.max(), tail.max())),
-    ),
-    (
-        "tail-of-group", "the largest amax of the group before",
-        lambda group, tail: np.full_like(tail, group.max()),
-    ),
-    (
-        "tail-of-last", "the amax of the last block of the group before",
-        lambda group, tail: np.full_like(tail, group[-1]),
-    ),
-)  # fmt: skip
-"""What the blocks of a tail have, from the amax of the group before it and their own ones."""
-
-
-def _in_tail(own: Array, t: int, of: Callable[[Array, Array], Array]) -> Array:
-    start = len(own) // t * t
-    if start in (0, len(own)):
-        return own
-    return np.concatenate([own[:start], of(own[start - t : start], own[start:])])
