@@ -333,7 +333,7 @@ def _product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fac
         facts += [fact for fact in segment_facts(session, left) if fact.explained(left)]
     if left := _left(failures, facts):
         facts += _sources_of_products(session, left)
-    return jointly(facts, failures)
+    return [fact for fact in jointly(facts, failures) if fact.explained(failures)]
 
 
 def _sources_of_products(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:

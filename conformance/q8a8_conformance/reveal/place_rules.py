@@ -108,6 +108,16 @@ _KINDS: Mapping[str, _Kind] = {
     ),
     "at-part": _Kind(lambda i, n, a, b: i == n // b * a, ("part", "of"), "{noun} {part}"),
     "before-part": _Kind(lambda i, n, a, b: i == n // b * a - 1, ("part", "of"), "{noun} {part} - 1"),
+    "from-part-up": _Kind(
+        lambda i, n, a, b: i >= -(-n // b) * a, ("part", "of"), "every {noun} from {noun} {part_up} on"
+    ),
+    "until-part-up": _Kind(
+        lambda i, n, a, b: i < -(-n // b) * a, ("part", "of"), "every {noun} before {noun} {part_up}"
+    ),
+    "filling": _Kind(
+        lambda i, n, a, _b: i < -n % a, ("modulus",),
+        "the first {noun}s, as many as {length} lacks to a multiple of {a}",
+    ),
     "from-upper-part": _Kind(
         lambda i, n, a, b: i >= n - n // b * a, ("part", "of"),
         "every {noun} from {noun} {length} - {part} on",
@@ -169,6 +179,7 @@ class Condition:
             return f"{noun} is {'odd' if self.b else 'even'}"
         kind = _KINDS[self.kind]
         part = f"{length} / {self.b} (rounded down)" + f" * {self.a}" * (self.a > 1)
+        part_up = part.replace("rounded down", "rounded up")
         words = kind.length if of_length else kind.position
         if of_length and (self.kind, self.b) == ("not-modulo", 0):
             return f"{noun} is no multiple of {self.a}"
@@ -186,6 +197,7 @@ class Condition:
             b=self.b,
             length=length,
             part=part,
+            part_up=part_up,
             first=self.a * self.b,
             rests=f"{listed} or {rests[-1]}",
             rests_and=f"{listed} and {rests[-1]}",

@@ -231,6 +231,9 @@ def _positions(hit: Mapping[int, Array]) -> Iterator[Condition]:
             yield Condition("modulo-in-whole", m, bits)
     for kind in ("from-part", "until-part", "at-part", "before-part", "from-upper-part"):
         yield from (Condition(kind, *part) for part in PARTS)
+    for kind in ("from-part-up", "until-part-up"):
+        yield from (Condition(kind, *part) for part in PARTS)
+    yield from (Condition("filling", m) for m in REMAINDERS[1:5])
     yield Condition("not-last")
     for kind in ("overlap", "last-tile", "later-tiles"):
         yield from (Condition(kind, m) for m in REMAINDERS)

@@ -216,3 +216,27 @@ def test_values_that_are_changed(kernel: type[Reference], sentence: str) -> None
     facts = step_facts(session, failures)
     assert [fact.sentence for fact in facts] == [sentence] * (sentence != "")
     assert all(fact.explained(failures) == failures and fact.evidence for fact in facts)
+
+
+def _relu_after(w: Blocks, x: Blocks, sums: Array) -> Array:
+    """Return terms of unsigned codes in the first block; the last row is 0 where it would be negative."""
+    codes = w[0] + 256 * (w[0] < 0) * (np.arange(sums.shape[2]) == 0)[:, np.newaxis]
+    found = _plain(w, x, np.einsum("nbe,mbe->nmb", x[0], codes))
+    found[-1:] *= (found[-1:].sum(axis=2) > 0)[..., np.newaxis]
+    return found
+
+
+def test_two_steps() -> None:
+    """Outputs that are wrong for two reasons are explained by both."""
+    session, failures = InProcessSession(_kernel(_relu_after), [MUL_MAT]), []
+    for shape in SHAPES:
+        w, x = mul_mat_rows.exact(*shape)
+        call = product_call(w, x)
+        outputs = tuple(bytes(out) for out in session.call(call).outputs)
+        failures.append(Failure(call, outputs, (mul_mat(w, x).astype("<f4").tobytes(),)))
+    facts = step_facts(session, failures)
+    assert [fact.sentence for fact in facts] == [
+        "In the first block, codes of w that are negative are 256 too large.",
+        "Outputs in the last row that should be negative are 0.",
+    ]
+    assert all(fact.explained(failures) == failures for fact in facts)

@@ -66,6 +66,8 @@ class Segments:
         Which blocks are in such sums.
     begins, words
         Returns which blocks of a row begin another sum, bool [nb]; and in words, empty for none.
+    is_running
+        Whether a sum is rounded after each of its blocks.
     """
 
     rounding: Rounding
@@ -73,6 +75,7 @@ class Segments:
     blocks: Rule
     begins: Callable[[int], Array]
     words: str
+    is_running: bool = False
 
     @property
     def sentence(self) -> str:
@@ -82,6 +85,10 @@ class Segments:
         lengths = " and ".join(one.text("nb", of_length=True) for one in blocks.length)
         where += [f"{'where' if where else 'Where'} {lengths}"] if lengths else []
         which = "blocks" if blocks.is_any else blocks.position.text("block", "nb")
+        if self.is_running:
+            after = "every block" if blocks.is_any else which
+            text = ", ".join([*where, f"the running sum is {self.rounding.words} after {after}"])
+            return f"{text[0].upper()}{text[1:]}."
         what = f"the sum of {which} is {self.rounding.words} before the rest is"
         if self.words:
             which = f"{which}, a new one from {self.words} on,"
@@ -105,16 +112,27 @@ class Segments:
                 self._close(part, near, least, most)
                 part, is_open = np.zeros(wrong.shape), False
             term = _terms(w[:, b], x[:, b])
-            if held[b]:
+            if held[b] and self.is_running:
+                least, most = self._rounded(least + term), self._rounded(most + term)
+            elif held[b]:
                 part, is_open = part + term, True
             else:
                 least += term
                 most += term
         if is_open:
             self._close(part, near, least, most)
+        if self.is_running:
+            # (Of two numbers between which a sum lies either may be taken, and all that follows.)
+            size = np.where(np.isfinite(least), np.abs(least), 0.0)
+            near = near + size * (nb * 2.0 ** (2 - (self.rounding.bits or 0)))
         with np.errstate(invalid="ignore"):
             fits = ((got >= least - near) & (got <= most + near)) | (np.isnan(got) & np.isnan(least))
+            fits |= got == least
         return np.asarray(wrong & self.outputs.holds((len(w), len(x), nb)) & fits)
+
+    def _rounded(self, sums: Array) -> Array:
+        """Return sums that are kept as floats, rounded."""
+        return self.rounding(np.asarray(sums.astype(np.float32), np.float64))
 
     def _close(self, part: Array, near: Array, least: Array, most: Array) -> None:
         """Add the rounded sum to the least and the most that outputs may be."""
@@ -140,6 +158,7 @@ class _Looking:
         self.rounding = rounding
         self._pair = _telling_pair(rounding)
         self._known: dict[int, tuple[Array, Array] | None] = {}
+        self.running = self.pairs = 0
 
     def __call__(self, nb: int) -> tuple[Array, Array] | None:
         """Return which blocks are in rounded sums, and which begin another than the first: bool [nb] each."""
@@ -165,9 +184,11 @@ class _Looking:
         for b in (np.flatnonzero(held[1:] & held[:-1]) + 1).tolist():
             came = self._value(nb, {b - 1: one, b: other})
             both, apart = self._round(one + other), np.float32(self._round(one) + self._round(other))
-            if came not in (both, apart):
+            after = self._round(self._round(one) + other)
+            self.running, self.pairs = self.running + (came == after), self.pairs + 1
+            if came not in (both, apart, after):
                 return None
-            begins[b] = came != both
+            begins[b] = came == apart
         return held, begins
 
 
@@ -177,7 +198,8 @@ def _telling_pair(rounding: Rounding) -> tuple[float, float]:
     for numbers in rng.integers(1 << 16, 1 << 17, (TRIED, 2)) * 2.0 + 1:
         one, other = (float(v) / 1024 for v in numbers)
         a, b, c = (float(rounding(np.array([v]))[0]) for v in (one, other, one + other))
-        if len({c, a + b, one + other, a + other, one + b}) == 5 and a != one:
+        after = float(rounding(np.array([a + other]))[0])
+        if len({c, a + b, one + other, a + other, one + b, after}) == 6 and a != one:
             return one, other
     return 0.0, 0.0
 
@@ -220,7 +242,8 @@ def _find(made: Made, shape: Shape, place: tuple[int, int]) -> Segments | None:
         if blocks is None or begins is None:
             return None
         outputs = _outputs(made, shape, block, samples[0].value)
-        return Segments(rounding, outputs, blocks, *begins) if outputs else None
+        is_running = 0 < looking.running == looking.pairs
+        return Segments(rounding, outputs, blocks, *begins, is_running) if outputs else None
     return None
 
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.products.values import Piece
     from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
-    from q8a8_conformance.results.observations import Failure
+    from q8a8_conformance.results.observations import CallResult, Failure
     from q8a8_conformance.reveal.places import Rule
     from q8a8_conformance.reveal.quantizers.calls import AnySession
 
@@ -53,6 +53,9 @@ TRIED, SCREENED = 3, 5
 
 FACTS, LEAST = 2, 1 / 8
 """Steps that are found, at most, and the part of failed calls that each explains at least."""
+
+BLOCKS = 3
+"""Blocks of a row, at least, that are looked at together."""
 
 COMPARED, LARGEST = 24, 1 << 16
 """Failed calls by which steps are compared, and products of blocks of each, at most."""
@@ -102,6 +105,8 @@ class Changed:
         Which, and of which values what.
     outputs, blocks, elements
         In which outputs, blocks of a row, and elements of a block: bool [32].
+    first
+        Of outputs: another step that is wrong, too.
     """
 
     step: Step
@@ -109,6 +114,7 @@ class Changed:
     outputs: OutputRule
     blocks: Rule
     elements: Array
+    first: Changed | None = None
 
     def accounts(self, result: Failure) -> Array:
         """Return which wrong outputs are what it gives, bool [n, m]; none where others should be wrong."""
@@ -117,20 +123,27 @@ class Changed:
             return wrong & False
         (w, x), got = operands, outputs_of(result.call, bytes(result.outputs[0])).astype(np.float64)
         shape = (len(w), len(x), w.shape[1])
-        here, blocks = self.outputs.holds(shape), self.blocks.holds(shape[2])
         if self.step.name == "output":
-            return self._of_outputs(wrong, here, got, w, x)
-        total = self.step.sums(partial(applied, self.pieces), w, x, blocks, self.elements)
-        if not here.all():
-            total = np.where(here, total, self.step.sums(same, w, x, blocks, self.elements))
+            return self._of_outputs(wrong, self.outputs.holds(shape), got, w, x)
+        total = self.total(w, x)
         near = ROUNDING * (magnitudes(w, x) + np.where(np.isfinite(total), np.abs(total), 0))
         with np.errstate(invalid="ignore"):
             fits = (np.abs(got - total) <= near) | (got == total) | (np.isnan(got) & np.isnan(total))
         return confirmed(wrong, fits)
 
+    def total(self, w: Array, x: Array) -> Array:
+        """Return the sums, float64 [n, m], of blocks w [m, nb] and x [n, nb]."""
+        here = self.outputs.holds((len(w), len(x), w.shape[1]))
+        blocks = self.blocks.holds(w.shape[1])
+        total = self.step.sums(partial(applied, self.pieces), w, x, blocks, self.elements)
+        return (
+            total if here.all() else np.where(here, total, self.step.sums(same, w, x, blocks, self.elements))
+        )
+
     def _of_outputs(self, wrong: Array, here: Array, got: Array, w: Array, x: Array) -> Array:
         """Return the same of outputs, whose sums are rounded before."""
-        total = self.step.sums(same, w, x, np.ones(w.shape[1], bool), self.elements)
+        every = np.ones(w.shape[1], bool)
+        total = self.first.total(w, x) if self.first else self.step.sums(same, w, x, every, self.elements)
         near = ROUNDING * (magnitudes(w, x) + np.abs(total))
         # (Roundings may lead across a threshold, and from one number to the next.)
         given = np.array([applied(self.pieces, total + side * near) for side in (-1, 0, 1)])
@@ -139,6 +152,8 @@ class Changed:
             fits = (np.abs(got - given) <= near).any(axis=0) | between
             fits |= (got == given.astype(np.float32)).any(axis=0)
             held = np.array([self._holds(total + side * near) for side in (-1, 0, 1)])
+        if self.first is not None:
+            return confirmed(wrong, np.where(here, fits, np.abs(got - total) <= near))
         if (here & held.all(axis=0) & ~wrong & ~fits).any():
             return wrong & False
         return np.asarray(wrong & here & held.any(axis=0) & fits)
@@ -159,33 +174,60 @@ def magnitudes(w: Array, x: Array) -> Array:
 
 def step_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
     """Find which steps make other values of some; none where no condition gives it."""
-    made, facts, left = Made(session), list[Fact](), list(failures)
+    made, left = Made(session), list(failures)
+    found: list[tuple[Fact, Changed]] = []
     with suppress(SessionError):
-        while left and len(facts) < FACTS and (fact := _next(made, left)):
-            facts.append(fact)
-            left = [one for one in left if not fact.explains(one)]
-    return facts
+        while left and len(found) < FACTS and (more := _next(made, left)):
+            said = [fact.sentence for fact, _ in found]
+            found += [one for one in more if one[0].sentence not in said]
+            both = [partial(accounts_for_all, one.accounts) for one in _together([of for _, of in found])]
+            left = [one for one in left if not any(explains(one) for explains in both)]
+    together = [
+        remembered(partial(accounts_for_all, one.accounts)) for one in _together([of for _, of in found])
+    ]
+    return [replace(fact, explains=partial(_is_any, (fact.explains, *together))) for fact, _ in found]
 
 
-def _next(made: Made, failures: Sequence[Failure]) -> Fact | None:
-    """Return what explains most of some failed calls, if that is enough of them."""
+def _together(found: Sequence[Changed]) -> list[Changed]:
+    """Return steps, and outputs that are wrong beside another step."""
+    last = [one for one in found if one.step.name == "output"]
+    return [*found, *(replace(one, first=of) for one in last for of in found if of not in last)]
+
+
+def _next(made: Made, failures: Sequence[Failure]) -> list[tuple[Fact, Changed]]:
+    """Return what explains most of some failed calls, if that is enough of them: a step, or two together."""
     small = [one for one in failures if np.prod(_shape(one)) <= LARGEST]
     few = spread(sorted(small, key=lambda one: np.prod(_shape(one))), COMPARED)
+
+    def count(changed: Changed) -> int:
+        return sum(accounts_for_all(changed.accounts, one) for one in few)
+
     for shape in shapes_of(failures)[:TRIED]:
-        best: tuple[int, Changed, tuple[Shape, Sample, int]] | None = None
         rules: dict[bytes, tuple[OutputRule, Rule] | None] = {}
+        found: list[tuple[int, Changed, tuple[Shape, Sample, int]]] = []
         for changed, shown in _candidates(made, shape, rules):
-            count = sum(accounts_for_all(changed.accounts, one) for one in few)
-            if best is None or count > best[0]:
-                best = count, changed, shown
-            if count == len(few):
+            found.append((count(changed), changed, shown))
+            if found[-1][0] == len(few):
                 break
-        if best is not None:
-            # (Roundings of other sums may look like it in rows of one block.)
-            least = LEAST if best[1].pieces[0].of else 4 * LEAST
-            if best[0] >= max(least * len(few), 1):
-                return _fact(made, *best[1:])
-    return None
+        if not found:
+            continue
+        best = max(found, key=lambda one: one[0])
+        # (Outputs of wrong sums may be wrong for both reasons.)
+        pairs = _together([changed for _, changed, _ in found])[len(found) :] if best[0] < len(few) else []
+        counts = [count(both) for both in pairs]
+        if counts and max(counts) > max(best[0], LEAST * len(few)):
+            both = pairs[int(np.argmax(counts))]
+            of = [one for one in found if one[1] is both.first or one[1].step is both.step]
+            return [(_fact(made, changed, shown), changed) for _, changed, shown in reversed(of)]
+        # (Roundings of other sums may look like it in rows of one block.)
+        least = LEAST if best[1].pieces[0].of else 4 * LEAST
+        if best[0] >= max(least * len(few), 1):
+            return [(_fact(made, *best[1:]), best[1])]
+    return []
+
+
+def _is_any(every: Sequence[Callable[[CallResult], bool]], result: CallResult) -> bool:
+    return any(explains(result) for explains in every)
 
 
 def _shape(one: Failure) -> Shape:
@@ -216,9 +258,10 @@ def _candidates(
             done.add(step.name)
             telling = [sample for sample, one in zip(step.samples, wrong[:, i, j], strict=True) if one]
             telling = [telling[at] for at in dict.fromkeys((0, len(telling) // 2, len(telling) - 1))]
-            key = wrong.any(axis=0).tobytes() + bytes([block > 0])
+            is_last = step.name == "output"
+            key = wrong.any(axis=0).tobytes() + bytes([block > 0, is_last])
             if key not in rules:
-                rules[key] = _where(made, shape, telling, block)
+                rules[key] = _where(made, shape, telling, block, is_last=is_last)
             if rule := rules[key]:
                 elements = _elements(made, shape, step, telling, block, (i, j))
                 yield (
@@ -246,14 +289,16 @@ def _ask(
 
 
 def _is_plain(values: Array, came: Array) -> bool:
-    """Return whether all values become a multiple of their own: that is no matter of the value."""
+    """Return whether all become a multiple of their own, or the same: that is no matter of the value."""
     some = values != 0
     with np.errstate(all="ignore"):
         times = came[some] / values[some]
-    return bool((times == times[0]).all())
+    return bool((times == times[0]).all() or (came == came[0]).all() or np.isnan(came).all())
 
 
-def _where(made: Made, first: Shape, telling: Sequence[Sample], block: int) -> tuple[OutputRule, Rule] | None:
+def _where(
+    made: Made, first: Shape, telling: Sequence[Sample], block: int, *, is_last: bool
+) -> tuple[OutputRule, Rule] | None:
     """Return in which outputs, and blocks of a row, values become others; None where no rule says it."""
 
     def seen(shape: Shape, at: int) -> Array:
@@ -263,11 +308,18 @@ def _where(made: Made, first: Shape, telling: Sequence[Sample], block: int) -> t
         return seen(shape, block and shape[2] - 1)
 
     outputs = output_rule(first, [], look, lambda shape: np.ones((shape[1], shape[0]), bool))
-    if outputs is None:
-        return None
-    nb, blocks = first[2], EVERYWHERE
-    if nb > 1 and not all(seen(first, b).any() for b in range(min(nb, 17))):
-        rule = _block_rule(first, lambda shape, b: bool(_is_wrong(made, shape, telling[-1], b).any()))
+    if outputs is None or is_last:
+        return outputs and (outputs, EVERYWHERE)
+    blocks, more = EVERYWHERE, range(max(first[2], BLOCKS), max(first[2], BLOCKS) + LONGEST)
+    own = _is_wrong(made, first, telling[-1], block)
+
+    def is_wrong(shape: Shape, at: int) -> bool:
+        # (Other outputs may be wrong for another reason.)
+        return np.array_equal(_is_wrong(made, shape, telling[-1], at), own)
+
+    nb = next((nb for nb in more if outputs.blocks.takes(nb)), first[2])
+    if not all(is_wrong((*first[:2], nb), b) for b in range(min(nb, ENDS))):
+        rule = _block_rule(first, is_wrong)
         if rule is None:
             return None
         outputs, blocks = replace(outputs, blocks=EVERYWHERE), rule

@@ -384,8 +384,9 @@ class Measuring:
         is_sure = not self.slack or self._is_told(terms, outputs, (right, *expected), some)
         for number, given in enumerate((*sure, *(right * times for times in TIMES[1:]))):
             here = left & terms.alike(outputs, given.sum(axis=2), some)
-            # (Few may be multiples by chance.)
-            if (number < len(sure) and is_sure) or (here.mean() > FEW and (here.all() or not self.slack)):
+            # (Few may be multiples by chance, and one may be 0.)
+            is_known = is_sure and number < len(sure) and not (number == 1 and here.sum() == 1 < here.size)
+            if is_known or (here.mean() > FEW and (here.all() or not self.slack)):
                 view[here] = given[here]
                 left &= ~here
         for given, whole in ((0 * right, 0 * every), (right, every)):

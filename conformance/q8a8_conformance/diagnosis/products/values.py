@@ -170,7 +170,8 @@ def rounding_of(values: Array, came: Array) -> Rounding | None:
     least = np.abs(values[values != 0]).min(initial=np.inf)
     units = (unit,) if (came[values != 0] == 0).any() or 2.0**unit > least else (None, unit)
     for of in units:
-        for size in (bits,) if bits <= SHOWN else (None,):
+        named = (size for size, _ in FORMATS if size > bits)
+        for size in (*sorted({*named}), bits) if bits <= SHOWN else (None,):
             for (most, is_infinite), direction in ((a, b) for a in limits for b in DIRECTIONS):
                 rounding = Rounding(size, of, direction, most, is_infinite)
                 # (Zeros that are added to one that is negative make it positive.)
