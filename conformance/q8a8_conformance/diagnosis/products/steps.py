@@ -309,7 +309,7 @@ def _where(
 
     outputs = output_rule(first, [], look, lambda shape: np.ones((shape[1], shape[0]), bool))
     if outputs is None or is_last:
-        return outputs and (outputs, EVERYWHERE)
+        return None if outputs is None else (outputs, EVERYWHERE)
     blocks, more = EVERYWHERE, range(max(first[2], BLOCKS), max(first[2], BLOCKS) + LONGEST)
     own = _is_wrong(made, first, telling[-1], block)
 
