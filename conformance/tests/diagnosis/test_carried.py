@@ -111,7 +111,7 @@ def test_sum(function: str) -> None:
             "vy",
             slice(2, 36),
             (0, 1, 2),
-            "y's scale and y's codes of each block are those of the call before",
+            "y's scale and y's codes of each of the first 3 blocks are those of the call before",
         ),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -180,11 +181,11 @@ def _exchanged_in_odd_blocks(xw: Array, xa: Array, yw: Array, ya: Array) -> tupl
     return np.where(odd, xa, xw), np.where(odd, yw, ya)
 
 
-def _halves_of_eight(of: Array, sums: Array, d: Array) -> np.float32:
-    if len(d) <= 8:
+def _halves_of(size: int, of: Array, sums: Array, d: Array) -> np.float32:
+    if len(d) <= size:
         return np.float32(plain.total(of, sums, d))
     with np.errstate(over="ignore"):
-        parts = np.add.reduceat(sums * d.astype(float), range(0, len(d), 8)).astype(np.float16)
+        parts = np.add.reduceat(sums * d.astype(float), range(0, len(d), size)).astype(np.float16)
     return np.float32(parts.astype(float).sum())
 
 
@@ -304,9 +305,14 @@ OTHERS: dict[str, tuple[Steps, str, dict[str, object]]] = {
     ),
     "two-entries": (Steps(products=_two_entries), "product-wrong", {"x": -128}),
     "halves-of-eight": (
-        Steps(total=_halves_of_eight),
+        Steps(total=partial(_halves_of, 8)),
         "chunk-sums",
         {"size": 8, "lanes": False, "bits": 11, "once": True},
+    ),
+    "halves-of-512": (
+        Steps(total=partial(_halves_of, 512)),
+        "chunk-sums",
+        {"size": 512, "lanes": False, "bits": 11, "once": True},
     ),
     "minus-two": (Steps(total=_minus_two), "empty-row-value", {"value": -2.0}),
 }

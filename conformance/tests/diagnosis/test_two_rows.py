@@ -100,7 +100,19 @@ def carried(nrc: int, number: int, rows: list[Array]) -> float:
     return float((sums * scale(x) * scale(y)).sum())
 
 
+def scale_by_a_byte(_nrc: int, number: int, rows: list[Array]) -> float:
+    """Keep the number of the block whose scale x takes in eight bits."""
+    x, y = own(number, rows)
+    x = x.copy()
+    x["weight_scale"] = x["weight_scale"][np.arange(len(x)) % 256]
+    return float(term(x, y).sum())
+
+
 KERNELS = {
+    "scale-by-a-byte": (
+        scale_by_a_byte,
+        "From block 256 on, the scale of x is that of block b mod 256.",
+    ),
     "carried": (
         carried,
         (

@@ -25,7 +25,7 @@ from q8a8_conformance.reveal.places import length_words
 from q8a8_conformance.reveal.quantizers.calls import as_outputs, blocks_of, build_call
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from q8a8_conformance.diagnosis.dots.bench import Probe
     from q8a8_conformance.protocol.messages import Call
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from q8a8_conformance.inputs.arrays import Array
 
 
-NB = 3
-BLOCKS = {"the first block": (0,), "the last block": (NB - 1,), "each block": tuple(range(NB))}
+NB, MANY, EACH = 3, 40, "each block"
+BLOCKS = {"the first block": (0,), "the last block": (NB - 1,), EACH: tuple(range(NB))}
 FIELDS: Mapping[str, Mapping[str, tuple[str, slice]]] = {
     DEQUANTIZE: {"the scale": ("x", slice(0, 2)), "the codes": ("x", slice(2, 34))},
     DOT: {
@@ -82,6 +82,8 @@ def of_call_before(function: str, probe: Probe) -> tuple[Mapping[str, Any], str]
     if not both:
         return None
     where, words = both[0]
+    if where.get("blocks") == EACH:
+        where, words = _of_long_rows(function, probe, where, words)
     before, mine = _pair(function, 1)
     right = replay(make(), mine)
     if where["carries"] == "amax":
@@ -136,16 +138,37 @@ def _taken(before: Call, mine: Call, result: Outputs, right: Outputs) -> Iterato
     sets = chain.from_iterable(combinations(fields, size) for size in range(1, len(fields)))
     for names in sets:
         for words, blocks in BLOCKS.items():
-            inputs = {name: bytearray(data) for name, data in calls.inputs_of(mine).items()}
-            size = len(next(iter(inputs.values()))) // NB
-            for buffer, part in (fields[name] for name in names):
-                for b in blocks:
-                    at = slice(b * size + part.start, b * size + part.stop)
-                    inputs[buffer][at] = calls.inputs_of(before)[buffer][at]
-            call = calls.build(function, mine.n, {name: bytes(data) for name, data in inputs.items()})
             verb = "is that" if len(names) == 1 and names[0].endswith("scale") else "are those"
             clause = f"{' and '.join(names)} of {words} {verb} of the call before"
-            yield {"carries": list(names), "blocks": words}, clause, replay(make(), call)
+            yield {"carries": list(names), "blocks": words}, clause, _with_fields(before, mine, names, blocks)
+
+
+def _with_fields(before: Call, mine: Call, names: Sequence[str], blocks: Sequence[int]) -> Outputs:
+    """Return what a call gives that has fields of some blocks of the call before."""
+    fields = FIELDS[mine.function]
+    inputs = {name: bytearray(data) for name, data in calls.inputs_of(mine).items()}
+    size = len(next(iter(inputs.values()))) // (mine.n // 32)
+    for buffer, part in (fields[name] for name in names):
+        for b in blocks:
+            at = slice(b * size + part.start, b * size + part.stop)
+            inputs[buffer][at] = calls.inputs_of(before)[buffer][at]
+    return replay(
+        make(), calls.build(mine.function, mine.n, {name: bytes(of) for name, of in inputs.items()})
+    )
+
+
+def _of_long_rows(
+    function: str, probe: Probe, where: Mapping[str, Any], words: str
+) -> tuple[Mapping[str, Any], str]:
+    """Return what each block of a short row has of the call before, with how many of a longer row have it."""
+    before, mine = _pair(function, 1, MANY)
+    got = _second(probe, before, mine)
+    if _with_fields(before, mine, where["carries"], range(MANY)) == got:
+        return where, words
+    counts = (n for n in range(1, MANY) if _with_fields(before, mine, where["carries"], range(n)) == got)
+    count = next(counts, 0)
+    some = f"each of the first {count} blocks" if count else f"{EACH} of a row of {NB}"
+    return {**where, "blocks": some}, words.replace(EACH, some)
 
 
 def _quantized(before: Call, mine: Call, result: Outputs, right: Outputs) -> Iterator[Named]:

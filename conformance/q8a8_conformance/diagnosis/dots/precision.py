@@ -288,8 +288,11 @@ def _beside_large(bench: Bench, places: list[int]) -> float:
 LENGTHS = (*range(2, 41), 48, 63, 64, 65, 66, 96, 127, 128, 129, 130, 256, 257)
 """Blocks of rows in which it is tried whether the first two share a sum of few bits."""
 
-LONGEST, LONG = 300, (40, 130)
-"""Blocks of the longest row of which each block is tried, and of rows that are besides failed ones."""
+SHORT, LONGEST, LONG = 300, 5000, (40, 130)
+"""Blocks of short rows, of the longest that is tried, and of rows that are besides failed ones."""
+
+NEAR = (1, 2, 3, 5)
+"""How far apart blocks are of which it is tried whether they share a sum."""
 
 FORMATS = {11: "halves", 8: "bfloat16"}
 
@@ -323,29 +326,44 @@ def chunk_sums(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]
             bits = next((p for p in range(4, 24) if _is_lost(bench, nb, 0, lanes[0], p)), 0)
         if bits < 5:
             continue
-        group = [block for block in range(1, nb) if _is_lost(bench, nb, 0, block, bits)]
-        size = lanes[0] if lanes else len(group) + 1
-        expected = [*range(size, nb, size)] if lanes else [*range(1, size)]
-        if group != expected or (not lanes and size == nb):
+        size = lanes[0] if lanes else _size(bench, nb, bits)
+        pairs = [(at, at + by) for at in (0, size // 2, size) for by in (*NEAR, size - 1, size, size + 1)]
+        pairs = [(one, other) for one, other in pairs if one < other < nb]
+        expected = [
+            (other - one) % size == 0 if lanes else one // size == other // size for one, other in pairs
+        ]
+        is_all = not lanes and size == nb
+        if is_all or [_is_lost(bench, nb, *pair, bits) for pair in pairs] != expected:
             continue
         other = lanes[0] if lanes else 1
-        rows = {n: np.full(n, n > other and _is_lost(bench, n, 0, other, bits)) for n in {*LENGTHS, nb}}
+        tried = {*LENGTHS, nb, *(n + more for n in (size, 2 * size) for more in range(3))}
+        rows = {n: np.full(n, n > other and _is_lost(bench, n, 0, other, bits)) for n in sorted(tried)}
 
         def ask(n: int, other: int = other, bits: int = bits) -> tuple[Array, None]:
             return np.full(n, n > other and _is_lost(bench, n, 0, other, bits)), None
 
         shown = {n: np.full(n, n > other) for n in rows}
-        rule = find_rule(Seen(rows, shown), ask, LONGEST)
+        rule = find_rule(Seen(rows, shown), ask, max(2 * nb, SHORT))
         if rule is None or not rule.is_any:
             continue
-        yield _fact(bench, Partial(size, bool(lanes), bits, rule), nb, group)
+        yield _fact(bench, Partial(size, bool(lanes), bits, rule), nb, other)
         return
 
 
-def _fact(bench: Bench, partial: Partial, nb: int, group: Sequence[int]) -> Measured:
+def _size(bench: Bench, nb: int, bits: int) -> int:
+    """Return how many blocks share a sum with the first one."""
+    low, high = 1, nb
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _is_lost(bench, nb, 0, middle, bits) else (low, middle)
+    return high
+
+
+def _fact(bench: Bench, partial: Partial, nb: int, near: int) -> Measured:
     """Return the fact that partial sums are rounded: once each, or again and again."""
     small = 2.0**-partial.bits
-    once = len(group) < 2 or _value(bench, nb, {0: 1.0, group[0]: small, group[1]: -1.0}) == small
+    once = 2 * near >= (nb if partial.is_lane else partial.size)
+    once = once or _value(bench, nb, {0: 1.0, near: small, 2 * near: -1.0}) == small
     form = FORMATS.get(partial.bits, f"{partial.bits} significant bits")
     what = f"every {partial.size} blocks"
     if partial.is_lane:
@@ -354,9 +372,9 @@ def _fact(bench: Bench, partial: Partial, nb: int, group: Sequence[int]) -> Meas
     verb = f"are rounded to {form} before they are added up" if once else f"are kept in {form}"
     sentence = f"the sums of {what} {verb}."
     sentence = f"Where {where}, {sentence}" if where else f"T{sentence[1:]}"
-    row = bench.row(LARGE * np.isin(np.arange(nb), [0, group[0]]), np.where(np.arange(nb), small, 1.0))
+    row = bench.row(LARGE * np.isin(np.arange(nb), [0, near]), np.where(np.arange(nb), small, 1.0))
     data = {"size": partial.size, "lanes": partial.is_lane, "bits": partial.bits, "once": once}
-    text = f"2^{partial.bits} and 1 in blocks 0 and {group[0]}"
+    text = f"2^{partial.bits} and 1 in blocks 0 and {near}"
     shown = bench.shown(row, bench.full(np.full(nb, LARGE)), text)
     running = merged(Model(), [{"bits": partial.bits}, HALF if partial.bits == 11 else {}])
     return bench.measured(

@@ -6,8 +6,8 @@ of known blocks show nothing. Here the failed rows themselves are predicted, for
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,12 +37,16 @@ SIGNED = {"elements": 32, "length": 1}
 
 @dataclass(frozen=True)
 class Wrap:
-    """An offset in `bits` bits: of bytes, or of blocks; of one row (`side`) or of both; a signed length."""
+    """An offset in `bits` bits: of bytes, or of blocks; of one row (`side`) or of both; a signed length.
+
+    `part` is "scale" or "codes" where it is the offset of these alone.
+    """
 
     unit: str
     bits: int
     side: str
     changes: Mapping[str, Step]
+    part: str = ""
 
     def first(self, size: int) -> int:
         """Return the first block that is read elsewhere, or not at all, for blocks of so many bytes."""
@@ -53,25 +57,24 @@ class Wrap:
 
 
 def _wraps(size: int) -> Iterator[Wrap]:
-    for bits in INDEX_BITS:
-        for side in ("xy", "y", "x"):
-            yield Wrap("blocks", bits, side, {"blocks": _by_index(bits, side)})
+    for part, bits, side in itertools.product(("", "scale", "codes"), INDEX_BITS, ("xy", "y", "x")):
+        yield Wrap("blocks", bits, side, {"blocks": _by_index(bits, side, part)}, part)
     for unit, bits in (("elements", 16), ("length", 16), ("length", 8)):
         yield Wrap(unit, bits, "xy", {"blocks": _by_length(SIGNED[unit], bits)})
     for bits in (16, 15, 14, 13, 12):
         yield Wrap("bytes", bits, "xy", {"read_at": _by_bytes(bits, size)})
 
 
-def _by_index(bits: int, side: str) -> Step:
-    wrapped: dict[str, Any] = dict.fromkeys(side, lambda every: every % 2**bits)
-    return partial(_meeting, **wrapped)
+def _by_index(bits: int, side: str, part: str) -> Step:
+    def blocks(nb: int, row: int, column: int) -> tuple[Array, ...]:
+        every = np.arange(nb)
+        own = every + row * nb, every + column * nb
+        less = every - every % 2**bits
+        wrapped = tuple(of - less * (name in side) for name, of in zip("xy", own, strict=True))
+        codes, scales = (own if part == other else wrapped for other in ("scale", "codes"))
+        return *codes, *scales
 
-
-def _meeting(nb: int, row: int, column: int, x: Step = None, y: Step = None) -> tuple[Array, Array]:
-    """Take blocks of x and of y by functions of all their numbers; their own where there is none."""
-    every = np.arange(nb)
-    met_x, met_y = (every if of is None else of(every) for of in (x, y))
-    return met_x + row * nb, met_y + column * nb
+    return blocks
 
 
 def _by_length(unit: int, bits: int) -> Step:
@@ -92,6 +95,9 @@ def _by_bytes(bits: int, size: int) -> Step:
     return read_at
 
 
+THOSE = {"is": "that", "are": "those"}
+
+
 def wraps(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
     """Find the width in which an offset into a row wraps."""
     ordered = sorted(failed, key=lambda one: one.call.n)
@@ -107,9 +113,11 @@ def wraps(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]:
             continue
         yield bench.measured(
             "offset-wraps",
-            {"unit": wrap.unit, "bits": wrap.bits, "rows": wrap.side, "from": first},
+            {"unit": wrap.unit, "bits": wrap.bits, "rows": wrap.side, "from": first}
+            | ({"part": wrap.part} if wrap.part else {}),
             _sentence(wrap, first),
             like="count-of-sixteen-bits",
+            rule="Q8A8-DOT-3" if wrap.part == "scale" else "",
             fix=""
             if wrap.bits in {8, 16} or wrap.unit in SIGNED
             else "Go on with both rows where the tile before has ended.",
@@ -133,4 +141,8 @@ def _sentence(wrap: Wrap, first: int) -> str:
     rows = {"xy": "both rows", "x": "x", "y": "y"}[wrap.side]
     if wrap.unit == "bytes":
         return f"The byte offset of a block wraps at 2^{wrap.bits}: blocks from {first} on are others."
+    if wrap.part:
+        are = "is" if wrap.part == "scale" and len(wrap.side) == 1 else "are"
+        part = "scales" if wrap.part == "scale" and are == "are" else wrap.part
+        return f"From block {first} on, the {part} of {rows} {are} {THOSE[are]} of block b mod {first}."
     return f"From block {first} on, block b of {rows} is block b mod {first}."
