@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Condition", "Rule", "Seen", "explained", "find_lengths", "find_rule", "length_words", "seen_of"]
 
 Effect = tuple[Any, ...]
-Asked = Callable[[int], "tuple[Array, Array | None]"]
+Asked = Callable[[int], "Array | tuple[Array, Array]"]
 
 MODULI = (2, 3, 4, 5, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 ASKED, RIVALS = 16, 8
@@ -131,7 +131,7 @@ def seen_of(
     def at(n: int, found: Mapping[Effect, Array]) -> Array:
         return found.get(effect, np.zeros(n, np.bool_))
 
-    return Seen({n: at(n, found) for n, found in effects.items()}), lambda n: (at(n, ask(n)), None)
+    return Seen({n: at(n, found) for n, found in effects.items()}), lambda n: at(n, ask(n))
 
 
 def find_rule(seen: Seen, ask: Asked, longest: int) -> Rule | None:
@@ -142,7 +142,7 @@ def find_rule(seen: Seen, ask: Asked, longest: int) -> Rule | None:
     seen
         What was seen so far; the answers are added.
     ask
-        Looks at one more row of n: where it was seen, and where it would have been (None for everywhere).
+        Looks at one more row of n: where it was seen, bool [n]; or that, and where it would have been.
     longest
         The longest row that may be asked for.
 
@@ -156,9 +156,10 @@ def find_rule(seen: Seen, ask: Asked, longest: int) -> Rule | None:
         n = _telling_length(rules, longest) if len(rules) > 1 else 0
         if not n:
             return rules[0] if rules else None
-        seen.rows[n], known = ask(n)
-        if known is not None:
-            seen.known[n] = known
+        answer = ask(n)
+        if isinstance(answer, tuple):
+            answer, seen.known[n] = answer
+        seen.rows[n] = answer
     return next(seen.rules(), None)
 
 

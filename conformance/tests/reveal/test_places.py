@@ -50,9 +50,9 @@ def test_a_rule_is_found_again(rule: Rule) -> None:
     """From the places in rows of some lengths, and a few more, the same places follow at every length."""
     asked = []
 
-    def ask(n: int) -> tuple[NDArray[np.bool_], None]:
+    def ask(n: int) -> NDArray[np.bool_]:
         asked.append(n)
-        return rule.holds(n), None
+        return rule.holds(n)
 
     found = find_rule(Seen({n: rule.holds(n) for n in LOOKED_AT}), ask, 5000)
     assert found is not None
@@ -65,8 +65,8 @@ def test_no_rule_for_irregular_places() -> None:
     """What no rule of the language fits has none; nor has nothing."""
     rng = np.random.default_rng(1)
     seen = Seen({n: rng.random(n) < 0.4 for n in (8, 9, 10, 40)})
-    assert find_rule(seen, lambda n: (np.zeros(n, np.bool_), None), 50) is None
-    assert find_rule(Seen({4: np.zeros(4, np.bool_)}), lambda n: (np.zeros(n, np.bool_), None), 50) is None
+    assert find_rule(seen, lambda n: np.zeros(n, np.bool_), 50) is None
+    assert find_rule(Seen({4: np.zeros(4, np.bool_)}), lambda n: np.zeros(n, np.bool_), 50) is None
 
 
 def test_places_that_would_not_show_are_left_open() -> None:

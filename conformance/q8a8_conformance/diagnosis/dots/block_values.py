@@ -215,10 +215,6 @@ class _Survey:
         model = Model(**self._base)
         return np.array([not matches(model, one) for one in self.calls(nb)])
 
-    def asked(self, nb: int) -> tuple[Array, None]:
-        """Return the same as an answer."""
-        return self.wrong(nb), None
-
     def is_given(self, steps: dict[str, Any]) -> bool:
         """Return whether further steps give all rows."""
         model = Model(**joined([self._base, steps]))
@@ -262,7 +258,7 @@ def _of_trigger(survey: _Survey, trigger: Trigger) -> tuple[str, Effect, str, Tr
     # (What is wrong with one block alone is no matter of others.)
     if survey.wrong(1).any() or not np.any([survey.wrong(nb).any() for nb in LENGTHS]):
         return None
-    rule = find_rule(Seen({nb: survey.wrong(nb) for nb in LENGTHS[1:]}), survey.asked, LONGEST)
+    rule = find_rule(Seen({nb: survey.wrong(nb) for nb in LENGTHS[1:]}), survey.wrong, LONGEST)
     for at in (None, rule) if rule else (None,):
         for reach, effect in _effects():
             if survey.is_given({"placed": ((Valued(trigger, at, reach), effect),)}):

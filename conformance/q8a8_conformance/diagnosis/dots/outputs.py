@@ -320,10 +320,10 @@ def _exchanged_words(order: Sequence[int]) -> str:
 def _exchanged_blocks(bench: Bench, order: Sequence[int]) -> Rule | None:
     """Return the rule for the blocks whose products are exchanged; None where those of all are."""
 
-    def ask(nb: int) -> tuple[Array, None]:
-        return np.array([_is_exchanged(bench, order, nb, block) for block in range(nb)]), None
+    def ask(nb: int) -> Array:
+        return np.array([_is_exchanged(bench, order, nb, block) for block in range(nb)])
 
-    seen = Seen({nb: ask(nb)[0] for nb in EXCHANGED})
+    seen = Seen({nb: ask(nb) for nb in EXCHANGED})
     if all(where.all() for where in seen.rows.values()):
         return None
     return find_rule(seen, ask, max(EXCHANGED))

@@ -336,14 +336,13 @@ def chunk_sums(bench: Bench, failed: Sequence[CallResult]) -> Iterator[Measured]
         if is_all or [_is_lost(bench, nb, *pair, bits) for pair in pairs] != expected:
             continue
         other = lanes[0] if lanes else 1
-        tried = {*LENGTHS, nb, *(n + more for n in (size, 2 * size) for more in range(3))}
-        rows = {n: np.full(n, n > other and _is_lost(bench, n, 0, other, bits)) for n in sorted(tried)}
 
-        def ask(n: int, other: int = other, bits: int = bits) -> tuple[Array, None]:
-            return np.full(n, n > other and _is_lost(bench, n, 0, other, bits)), None
+        def ask(n: int, other: int = other, bits: int = bits) -> Array:
+            return np.full(n, n > other and _is_lost(bench, n, 0, other, bits))
 
-        shown = {n: np.full(n, n > other) for n in rows}
-        rule = find_rule(Seen(rows, shown), ask, max(2 * nb, SHORT))
+        tried = sorted({*LENGTHS, nb, *(n + more for n in (size, 2 * size) for more in range(3))})
+        seen = Seen({n: ask(n) for n in tried}, {n: np.full(n, n > other) for n in tried})
+        rule = find_rule(seen, ask, max(2 * nb, SHORT))
         if rule is None or not rule.is_any:
             continue
         yield _fact(bench, Partial(size, bool(lanes), bits, rule), nb, other)

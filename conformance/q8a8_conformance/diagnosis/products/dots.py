@@ -162,11 +162,11 @@ def _where(output: Output, call: Call) -> OutputRule | None:
         return np.asarray(output.all(product) != mul_mat(*matrices_of(product)).astype("<f4"))
 
     def along(axis: int) -> Rule | None:
-        def ask(length: int) -> tuple[Array, None]:
+        def ask(length: int) -> Array:
             of = wrong(length, output.n) if axis == 0 else wrong(output.m, length).T
-            return np.asarray(of.any(axis=0)), None
+            return np.asarray(of.any(axis=0))
 
-        seen = Seen({length: ask(length)[0] for length in {*SIZES, (output.m, output.n)[axis]}})
+        seen = Seen({length: ask(length) for length in {*SIZES, (output.m, output.n)[axis]}})
         return find_rule(seen, ask, LONGEST)
 
     columns, rows = along(0), along(1)

@@ -137,7 +137,7 @@ def block_rule(first: int, look: Callable[[int], Array]) -> Rule | None:
     """
     with suppress(SessionError):
         seen = Seen({blocks: look(blocks) for blocks in sorted({*LENGTHS, first})})
-        return find_rule(seen, lambda blocks: (look(blocks), None), LONGEST)
+        return find_rule(seen, look, LONGEST)
     return None
 
 

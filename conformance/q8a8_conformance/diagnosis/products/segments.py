@@ -267,9 +267,9 @@ def _begins(
 def _rule(seen: dict[int, Array], looking: _Looking, part: int) -> Rule | None:
     """Return the rule for blocks of rows that were looked at: those in sums, or those that begin another."""
 
-    def ask(nb: int) -> tuple[Array, Array | None]:
+    def ask(nb: int) -> Array | tuple[Array, Array]:
         found, nothing = looking(nb), np.zeros(nb, bool)
-        return (nothing, nothing) if found is None else (found[part], None)
+        return (nothing, nothing) if found is None else found[part]
 
     return find_rule(Seen(seen), ask, LONGEST)
 

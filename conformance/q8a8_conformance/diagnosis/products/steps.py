@@ -355,7 +355,7 @@ def _element_words(elements: Array) -> str:
     """Return elements in words; empty for all."""
     if elements.all():
         return ""
-    rule = find_rule(Seen({32: elements}), lambda n: (elements if n == 32 else np.zeros(n, bool), None), 32)
+    rule = find_rule(Seen({32: elements}), lambda n: elements if n == 32 else np.zeros(n, bool), 32)
     if rule is not None and rule.position.kind in ("modulo", "until", "from", "is", "first", "last"):
         return rule.position.text("element")
     return f"elements {', '.join(map(str, np.flatnonzero(elements)))}"

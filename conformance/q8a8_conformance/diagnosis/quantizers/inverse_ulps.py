@@ -76,10 +76,10 @@ def ulp_facts(calls: QuantizerCalls, failed: Sequence[Failure]) -> list[Fact]:
         if not calls.is_row:
             return _facts(calls, failed, None, off[~beyond])
 
-        def ask(n: int) -> tuple[Array, None]:
-            return _steps_off(calls, np.resize(wrong, n), 1) != 0, None
+        def ask(n: int) -> Array:
+            return np.asarray(_steps_off(calls, np.resize(wrong, n), 1) != 0)
 
-        rule = find_rule(Seen({n: ask(n)[0] for n in LENGTHS}), ask, LONGEST)
+        rule = find_rule(Seen({n: ask(n) for n in LENGTHS}), ask, LONGEST)
     except NoAnswerError:
         return []
     if rule is None:

@@ -144,7 +144,7 @@ class Shapes:
     def rule(self, number: int) -> Rule | None:
         """Return where outputs are of a class; None where no rule is known."""
         return find_rule(
-            Seen(self.seen(number)), lambda size: (self.classes_of(size) == number, None), LONGEST
+            Seen(self.seen(number)), lambda size: np.asarray(self.classes_of(size) == number), LONGEST
         )
 
     def seen(self, number: int) -> dict[int, Array]:

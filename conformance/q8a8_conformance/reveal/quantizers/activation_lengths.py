@@ -71,7 +71,7 @@ def look(calls: QuantizerCalls, model: QuantizerModel, more: Iterable[int] = ())
         model = _with_conversion(calls, replace(model, parts=tuple(parts)))
     survey = _Survey(calls, model)
     kept = Seen({n: survey.kept(n) for n in sizes})
-    unplaced += _place(parts, Part(EVERYWHERE, "unwritten"), kept, lambda n: (survey.kept(n), None))
+    unplaced += _place(parts, Part(EVERYWHERE, "unwritten"), kept, survey.kept)
     rest = Seen({n: survey.wrong(n) for n in sizes})
     if wrong := {n: where for n, where in rest.rows.items() if where.any()}:
         part = survey.part(wrong)
@@ -173,7 +173,7 @@ class _Survey:
 
     def asking(self, part: Part) -> Asked:
         """Return what looks for wrong codes in one more vector."""
-        return lambda n: (self.wrong(n), self.shows(part, n) if part.effect != "other" else None)
+        return self.wrong if part.effect == "other" else lambda n: (self.wrong(n), self.shows(part, n))
 
 
 def keen_vector(model: QuantizerModel, n: int) -> tuple[Array, float]:

@@ -249,10 +249,8 @@ class _Survey:
         def hit(n: int) -> Array:
             return np.asarray(rows.wrong(n) & (rows.otherwise(part, n) == rows.got(n).data).all(axis=1))
 
-        def ask(n: int) -> tuple[Array, Array | None]:
-            return hit(n), rows.shows(part, n) if wraps else None
-
         known = {n: rows.shows(part, n) for n in lengths} if wraps else {}
+        ask = (lambda n: (hit(n), rows.shows(part, n))) if wraps else hit
         return Seen({n: hit(n) for n in lengths}, known), ask
 
     def shows(self, part: Part, n: int) -> Array:
