@@ -29,7 +29,7 @@ from q8a8_conformance.diagnosis.dots.turns import every_nth
 from q8a8_conformance.diagnosis.limits import Limits, Probing
 from q8a8_conformance.diagnosis.products.dots import dot_facts_of_products
 from q8a8_conformance.diagnosis.products.facts import product_facts, product_orders
-from q8a8_conformance.diagnosis.products.joint import jointly
+from q8a8_conformance.diagnosis.products.judged import jointly
 from q8a8_conformance.diagnosis.products.laws import law_facts
 from q8a8_conformance.diagnosis.products.placements import placement_facts
 from q8a8_conformance.diagnosis.products.places import is_of_any_shape, place_facts

@@ -111,9 +111,9 @@ def explained(left: Array, tried: Iterable[tuple[Effect, Callable[[], Array]]]) 
     return {**found, ("other",): left} if left.any() else found
 
 
-def length_words(hit: Sequence[int], missed: Sequence[int], length: str = "nb") -> str:
+def length_words(hit: Sequence[int], missed: Sequence[int]) -> str:
     """Say of which lengths some are, and others are not; empty where all are, or by no condition."""
-    return " and ".join(one.text(length, of_length=True) for one in find_lengths(hit, missed))
+    return " and ".join(one.text("nb", of_length=True) for one in find_lengths(hit, missed))
 
 
 def find_lengths(hit: Sequence[int], missed: Sequence[int]) -> tuple[Condition, ...]:

@@ -12,7 +12,7 @@ from q8a8 import layout
 from q8a8.abi import Reference
 from q8a8.quantize import quantize_row
 from q8a8_conformance.diagnosis.products.dots import dot_facts_of_products
-from q8a8_conformance.diagnosis.products.joint import jointly
+from q8a8_conformance.diagnosis.products.judged import jointly
 from q8a8_conformance.diagnosis.products.laws import law_facts
 from q8a8_conformance.diagnosis.products.terms import terms_of
 from q8a8_conformance.diagnosis.products.zero_rows import zero_row_facts

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,11 +19,13 @@ from q8a8_conformance.results.expected_product import matrices_of, outputs_of
 from q8a8_conformance.results.observations import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
+    from q8a8_conformance.diagnosis.facts import Explains, Fact
     from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult
+
 
 Made = tuple["Call", tuple[bytes, ...]]
 
@@ -118,3 +122,26 @@ def named(made: Sequence[Made], rule: str, first: str) -> str:
             if all(replay(kernel, call) == outputs for call, outputs in spread(made, REPEATED)):
                 return mutant.slug
     return ""
+
+
+def jointly(facts: Sequence[Fact], failures: Sequence[Failure]) -> list[Fact]:
+    """Return facts that explain, too, the calls each of whose wrong outputs one of them accounts for."""
+    ids: dict[int, set[int]] = {}
+    for one in failures:
+        if any(fact.explains(one) for fact in facts):
+            continue
+        left, parts = wrong_outputs(one), []
+        for number, fact in enumerate(facts):
+            if fact.outputs is not None and (here := left & fact.outputs(one)).any():
+                left = left & ~here
+                parts.append(number)
+        for number in parts if not left.any() else ():
+            ids.setdefault(number, set()).add(id(one))
+    return [
+        replace(fact, explains=partial(_explains, fact.explains, ids[number])) if number in ids else fact
+        for number, fact in enumerate(facts)
+    ]
+
+
+def _explains(alone: Explains, ids: Collection[int], result: CallResult) -> bool:
+    return id(result) in ids or alone(result)
