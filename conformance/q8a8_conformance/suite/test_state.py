@@ -14,7 +14,7 @@ import pytest
 
 from q8a8_conformance.inputs import calls as requests
 from q8a8_conformance.inputs import dot_rows, samples
-from q8a8_conformance.inputs.known_calls import known
+from q8a8_conformance.inputs.known_calls import mixed
 from q8a8_conformance.inputs.versions import FLOAT, versions
 from q8a8_conformance.protocol.messages import Buffer, Call, Option, Together
 from q8a8_conformance.suite import thread_checks
@@ -50,6 +50,8 @@ EXCHANGED = 4
 """Blocks that change places with as many others: of 34 bytes, a multiple of eight."""
 SHORT = (1, 2, 3, 5, 7, 8, 15, 17, 33, 50, 100, 257, 600)
 """Blocks, or tens of elements, of rows after a long one."""
+HARD = 33
+"""The same of a call with values of every kind, which is compared with itself."""
 BEFORE, ELEMENTS_BEFORE = 5000, 70_000
 """Blocks, or elements, of the long one: longer than usual tiles and buffers."""
 PROCESSES = (0, 4, 8)
@@ -186,6 +188,10 @@ def test_after_empty(judge: Judge, function: str) -> None:
     plain = judge_plainly(judge, call)
     judge.run(empty)
     judge.compare(call, judge.run(call), plain, (REPEATED,), "depends on an empty call before")
+    hard = mixed(function, HARD).call
+    before = judge.run(hard)
+    judge.run(empty)
+    judge.compare(hard, judge.run(hard), before, (REPEATED,), "depends on an empty call before")
     if "threads" in judge.target.hello.capabilities:
         judge.run(empty)
         judge.attempt(replace(call, threads=2), (RETURNS,), "does not return in another thread")
@@ -197,8 +203,9 @@ def test_after_long(judge: Judge, function: str) -> None:
     """Call with a long row before each short one: nothing of it may be left."""
     judge.require(function)
     long = tiled(function, ELEMENTS_BEFORE // 32 if function == requests.ACTIVATION else BEFORE)
-    for call in calls_of(function, SHORT):
-        plain = judge_plainly(judge, call)
+    hard = mixed(function, HARD).call
+    for call in (*calls_of(function, SHORT), hard):
+        plain = judge.run(call) if call is hard else judge_plainly(judge, call)
         judge.run(long)
         judge.compare(call, judge.run(call), plain, message="depends on a longer row before")
 
@@ -243,7 +250,7 @@ def test_soak(judge: Judge, function: str) -> None:
     calls = soak_inputs(function)
     plain = [judge_plainly(judge, call) for call in calls]
     hard = [
-        known(function, call.n if function == requests.ACTIVATION else call.n // 32).call for call in calls
+        mixed(function, call.n if function == requests.ACTIVATION else call.n // 32).call for call in calls
     ]
     hard_plain = [judge_plainly(judge, call) for call in hard]
     slow = thread_checks.is_slow(judge, calls[0])

@@ -14,7 +14,7 @@ import pytest
 
 from q8a8 import layout
 from q8a8_conformance.inputs import blocks, calls, dot_rows, samples
-from q8a8_conformance.inputs.known_calls import exact_rows, exact_sum, known, known_pair, known_products
+from q8a8_conformance.inputs.known_calls import exact_rows, exact_sum, known, known_products, mixed
 from q8a8_conformance.suite.known_checks import expected_of
 from q8a8_conformance.suite.outside_calls import OutsideCalls
 from q8a8_conformance.suite.specified import judge_plainly
@@ -61,7 +61,7 @@ SCALES = (0x7E00, 0xFE01, 0x7C01, 0x7C00, 0xFC00)
 def ordinaries(judge: Judge, function: str) -> list[Known]:
     """Return ordinary calls of a function, and one of each other function that the kernel has."""
     others = [name for name in samples.functions() if name != function and judge.target.offers(name)]
-    return [known(function, count) for count in ORDINARY] + [known(name, ORDINARY[0]) for name in others]
+    return [mixed(function, count) for count in ORDINARY] + [mixed(name, ORDINARY[0]) for name in others]
 
 
 def half(bits: int) -> np.float16:
@@ -169,7 +169,7 @@ def test_dot(judge: Judge, function: str) -> None:
 def test_two_rows(judge: Judge) -> None:
     """Compute four dot products, one row of which has such a scale: those without it come out right."""
     require_two_rows(judge)
-    outside = OutsideCalls(judge, [known_pair(count) for count in ORDINARY], (READS,))
+    outside = OutsideCalls(judge, [mixed(calls.DOT, count, 2) for count in ORDINARY], (READS,))
     for (number, (nb, place)), least in product(enumerate(PLACES), (False, True)):
         rows = [side.copy() for side in exact_rows(nb, 2)]
         for side in rows if least else ():

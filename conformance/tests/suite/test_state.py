@@ -194,6 +194,17 @@ def test_what_nobody_has_cleared(
     assert tested.rules("fail", "crashed") == failed, tested.out
 
 
+def test_scales_of_every_kind_come_after_others(
+    q8a8_test: Callable[..., Tested], library: Callable[[str], Path]
+) -> None:
+    """Subnormal scales that count as zero right after an empty row show: rows there have all scales."""
+    read = "__builtin_memcpy(&dx, x, 2);"
+    text = DOT.replace(read, f"{read} if (kept && !(x[1] & 0x7c)) dx = 0;")
+    text = text.replace("static int calls;", "static int calls, kept;").replace("WRONG", "kept = n == 0;")
+    tested = q8a8_test(f"lib:{library(text)}", "--case", "state/empty/ggml_vec_dot_q8_a8_q8_a8")
+    assert tested.rules("fail") == {"ENV-2"}, tested.out
+
+
 def test_memory_from_malloc_is_not_zero(library: Callable[[str], Path]) -> None:
     """Pieces of memory, which may hold zeros when they are new, hold large numbers in one process."""
     taken = "float *big = malloc(1 << 18), found = big[9]; free(big); for (int64_t j"
