@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from q8a8_conformance.diagnosis.dots.partial_sums import in_bits
 from q8a8_conformance.diagnosis.products.terms import Effect, Measuring
 from q8a8_conformance.inputs import dot_rows
 
@@ -44,27 +45,19 @@ class BlockSum:
         return np.stack(blocks, axis=2) if blocks else np.zeros((len(x), len(w), 0))
 
 
-def _in_parts(size: int, offset: int, limit: Callable[[Array], Array], w: Array, x: Array) -> Array:
+def _in_parts(size: int, offset: int, ends: str, w: Array, x: Array) -> Array:
     """Return sums of which those of so many products are limited, of w that is offset."""
     parts = (slice(at, at + size) for at in range(0, 32, size))
-    total = sum(limit(x[:, part] @ (w[:, part] + offset).T) for part in parts)
+    total = sum(in_bits(x[:, part] @ (w[:, part] + offset).T, 16, ends) for part in parts)
     return np.asarray(total - offset * x.sum(axis=1)[:, np.newaxis])
-
-
-def _saturated(v: Array) -> Array:
-    return np.clip(v, -(2.0**15), 2.0**15 - 1)
-
-
-def _wrapped(v: Array) -> Array:
-    return (v + 2.0**15) % 2.0**16 - 2.0**15
 
 
 def block_sums() -> list[BlockSum]:
     """Return how sums of blocks may be made, the simplest first."""
     limited = (
-        (f"sums of {of}{more} {verb} in int16", partial(_in_parts, size, offset, limit))
+        (f"sums of {of}{more} {verb} in int16", partial(_in_parts, size, offset, f"{verb}s"))
         for size, of in ((2, "two products"), (4, "four products"), (8, "8 products"), (32, "a block"))
-        for limit, verb in ((_saturated, "saturate"), (_wrapped, "wrap"))
+        for verb in ("saturate", "wrap")
         for offset, more in ((0, ""), (128, ", of codes of w plus 128,"))
     )
     return [BlockSum(*each) for each in limited]

@@ -126,12 +126,13 @@ def law_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
         rule, sentence, fix, first = law_words(law)
         here = measures.get(law.effect.kind, measure)
         made = [(terms.call, terms.outputs) for terms in here.known.values()]
+        small = sorted(here.known.values(), key=lambda one: one.right.size)
         facts.append(
             Fact(
                 *(law_kind(law), _json(law), rule, sentence, fix),
                 named(made, rule, first) if len(laws) == 1 else "",
                 function=calls.MUL_MAT,
-                evidence=shown(_smallest(here), partial(_outputs, law)),
+                evidence=shown([(one.call, one.outputs) for one in small], partial(_outputs, law)),
                 explains=remembered(partial(_explains, laws, law)),
                 outputs=partial(_accounts, laws),
             )
@@ -361,14 +362,6 @@ def _json(law: Law) -> dict[str, Any]:
         what = {"sums": effect.sums.words}
     rules = {"columns": law.columns, "rows": law.rows, "blocks": law.blocks}
     return {**what, **{name: rule.to_json() for name, rule in rules.items()}}
-
-
-def _smallest(measure: Measuring) -> list[tuple[Call, tuple[bytes, ...]]]:
-    """Return the calls that were made, those of the fewest terms first."""
-    return [
-        (terms.call, terms.outputs)
-        for terms in sorted(measure.known.values(), key=lambda one: one.right.size)
-    ]
 
 
 def _outputs(law: Law, call: Call) -> Array:
