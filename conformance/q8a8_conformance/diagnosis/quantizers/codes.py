@@ -42,12 +42,6 @@ F32, F64 = np.float32, np.float64
 # Another code for every code.
 
 
-def _bits_reversed(q: Array) -> Array:
-    return np.packbits(np.unpackbits(np.asarray(q, np.uint8)[..., np.newaxis], axis=-1)[..., ::-1], axis=-1)[
-        ..., 0
-    ]
-
-
 _CODES: tuple[tuple[str, str, Callable[[Array], Array]], ...] = (
     ("magnitude", "Codes are stored without their sign", np.abs),
     ("negated", "Codes are stored with the other sign", np.negative),
@@ -66,7 +60,8 @@ _CODES: tuple[tuple[str, str, Callable[[Array], Array]], ...] = (
     ("sign-magnitude", "Codes are stored as a sign bit and a magnitude",
      lambda q: np.where(q < 0, 0x80 | -q, q)),
     ("nibbles", "The two halves of a code's byte are exchanged", lambda q: (q << 4) | ((q >> 4) & 0xF)),
-    ("bits", "The bits of codes are stored in the other order", _bits_reversed),
+    ("bits", "The bits of codes are stored in the other order",
+     lambda q: np.packbits(np.unpackbits(q.astype(np.uint8)[..., None], -1), -1, "little")[..., 0]),
     ("doubled", "Codes are stored shifted by one bit", lambda q: q << 1),
     ("halved", "Codes are stored shifted back by one bit", lambda q: q >> 1),
     ("halved-toward-zero", "Codes are stored halved", lambda q: np.trunc(q / 2)),

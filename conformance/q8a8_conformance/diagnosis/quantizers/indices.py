@@ -134,7 +134,11 @@ def _linear(a: int, b: int, c: int, t: int, d: int) -> Formula:
     if (a, b, c) == (1, 0, 0):
         what = f"An element has the code of the element {d:+d} from it"
     data = {"of-own": a, "of-size": b, "of-rest": c, "modulus": t, "offset": d}
-    return what, partial(_line, a=a, b=b, c=c, t=t, d=d), {k: v for k, v in data.items() if v}
+    return (
+        what,
+        lambda j, n: a * j + b * n + (c * (n % t) if t else 0) + d,
+        {k: v for k, v in data.items() if v},
+    )
 
 
 def _of_part(a: int, parts: int, t: int, d: int) -> Formula:
@@ -144,10 +148,6 @@ def _of_part(a: int, parts: int, t: int, d: int) -> Formula:
     text = f"Element j has the code of element {own} {'+' if parts > 0 else '-'} {part}{offset}"
     where = {"of-own": a, "parts": parts, "of": t, "offset": d}
     return text, lambda j, n: np.asarray(a * j + n // t * parts + d), where
-
-
-def _line(j: Array, n: int, a: int, b: int, c: int, t: int, d: int) -> Array:
-    return np.asarray(a * j + b * n + (c * (n % t) if t else 0) + d + 0 * j)
 
 
 def _in_order(j: Array, n: int, order: Array) -> Array:

@@ -109,7 +109,10 @@ def _facts(found: Arithmetic, failed: Sequence[Failure], steps: Steps) -> list[F
     """Return laws, and the steps that differ everywhere, as facts: those that explain most first."""
     facts = []
     given = remembered(found.gives)
-    bare = [Arithmetic(found.function, found.recipe, _but(found.laws, law)) for law in found.laws]
+    bare = [
+        Arithmetic(found.function, found.recipe, tuple(one for one in found.laws if one is not law))
+        for law in found.laws
+    ]
     without = [remembered(one.gives) for one in bare]
     for law, one in zip(found.laws, without, strict=True):
         effect = law.effect
@@ -139,10 +142,6 @@ def _rule(law: Law, function: str) -> str:
     if law.effect.rule == "Q8A8-QNT-3":
         return "Q8A8-QNT-4"
     return "Q8A8-QNT-9" if function == ACTIVATION else "Q8A8-LAY-2"
-
-
-def _but(laws: tuple[Law, ...], law: Law) -> tuple[Law, ...]:
-    return tuple(one for one in laws if one is not law)
 
 
 def _named(one: Statement) -> tuple[str, Any, str, str, str, str]:
