@@ -111,6 +111,9 @@ class Experiments:
             self.block(x, np.abs(y) * np.sign(x) * rng.choice([1, -1]))
             # (Sums that are large before they are small again.)
             self.block(x, np.abs(y) * np.sign(x) * np.repeat(rng.choice([[1, -1], [-1, 1]]), 16))
+        for _ in range(8):
+            # (Sums that leave 16 bits, and come back with the next product, or with one of the next.)
+            self.block(np.full(32, 127), rng.choice([-127, 127], 32))
         for total in (2049, 4097, 32769, 65537, 262145):
             self.block(*codes_of_sum(total))
         self._make_scaled()

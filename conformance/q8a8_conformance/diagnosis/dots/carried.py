@@ -68,40 +68,50 @@ def of_call_before(function: str, probe: Probe) -> tuple[Mapping[str, Any], str]
     """
     if function not in (*QUANTIZERS, *FIELDS):
         return None
-    found: list[dict[str, tuple[Mapping[str, Any], str]]] = []
-    for seed in (1, 2):
-        before, mine = _pair(function, seed)
-        right = replay(make(), mine)
-        got = _second(probe, before, mine)
-        if got is None or got == right:
-            return None
-        tried = _quantized if function in QUANTIZERS else _taken
-        made = tried(before, mine, replay(make(), before), right)
-        found.append({words: (where, words) for where, words, outputs in made if outputs == got})
-    both = [one for words, one in found[0].items() if words in found[1]]
-    if not both:
+    # (What is kept of a row may be used again for a shorter one at the same addresses.)
+    ways = (False, True)
+    both = ((elsewhere, _taken_over(function, probe, elsewhere=elsewhere)) for elsewhere in ways)
+    elsewhere, found = next(((way, one) for way, one in both if one), (False, None))
+    if found is None:
         return None
-    where, words = both[0]
+    where, words = found
+    second = partial(_second, probe, elsewhere=elsewhere)
     if where.get("blocks") == EACH:
-        where, words = _of_long_rows(function, probe, where, words)
+        where, words = _of_long_rows(function, second, where, words)
     before, mine = _pair(function, 1)
     right = replay(make(), mine)
     if where["carries"] == "amax":
-        begins = _second(probe, calls.with_zeros(mine), mine) == right
+        begins = second(calls.with_zeros(mine), mine) == right
         where, words = {**where, "begins": begins}, words.replace("is", "begins with", 1) if begins else words
     same = []
-    if _second(probe, _moved(before), mine) == right:
+    if second(_moved(before), mine) == right:
         same.append("at the same addresses")
-    if _second(probe, _pair(function, 1, NB + 1)[0], mine) == right:
+    if second(_pair(function, 1, NB + 1)[0], mine) == right:
         same.append("of the same length")
     if same:
         where, words = {**where, "same": same}, f"{words}, where that is one {' and '.join(same)}"
     return where, words
 
 
-def _second(probe: Probe, before: Call, mine: Call) -> Outputs | None:
-    """Return what a call gives after another one, and that after a call of another length."""
-    probe(calls.with_zeros(_pair(mine.function, 1, NB + 3)[0]))
+def _taken_over(function: str, probe: Probe, *, elsewhere: bool) -> tuple[Mapping[str, Any], str] | None:
+    """Find what two calls take over from those before them, which follow zeros, maybe elsewhere."""
+    found: list[dict[str, tuple[Mapping[str, Any], str]]] = []
+    for seed in (1, 2):
+        before, mine = _pair(function, seed)
+        right = replay(make(), mine)
+        got = _second(probe, before, mine, elsewhere=elsewhere)
+        if got is None or got == right:
+            return None
+        tried = _quantized if function in QUANTIZERS else _taken
+        made = tried(before, mine, replay(make(), before), right)
+        found.append({words: (where, words) for where, words, outputs in made if outputs == got})
+    return next((one for words, one in found[0].items() if words in found[1]), None)
+
+
+def _second(probe: Probe, before: Call, mine: Call, *, elsewhere: bool = False) -> Outputs | None:
+    """Return what a call gives after another one, and that after zeros in a longer row, maybe elsewhere."""
+    zeros = calls.with_zeros(_pair(mine.function, 1, NB + 3)[0])
+    probe(_moved(zeros) if elsewhere else zeros)
     probe(before)
     return probe(mine)
 
@@ -158,11 +168,11 @@ def _with_fields(before: Call, mine: Call, names: Sequence[str], blocks: Sequenc
 
 
 def _of_long_rows(
-    function: str, probe: Probe, where: Mapping[str, Any], words: str
+    function: str, second: Callable[[Call, Call], Outputs | None], where: Mapping[str, Any], words: str
 ) -> tuple[Mapping[str, Any], str]:
     """Return what each block of a short row has of the call before, with how many of a longer row have it."""
     before, mine = _pair(function, 1, MANY)
-    got = _second(probe, before, mine)
+    got = second(before, mine)
     if _with_fields(before, mine, where["carries"], range(MANY)) == got:
         return where, words
     counts = (n for n in range(1, MANY) if _with_fields(before, mine, where["carries"], range(n)) == got)
