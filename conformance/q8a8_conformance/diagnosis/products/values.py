@@ -7,7 +7,6 @@ conditions are found that give all that came, and between which values a thresho
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -187,7 +186,7 @@ def gives(function: Callable[[Array], Array], values: Array, came: Array) -> boo
     return np.array_equal(given.view(np.uint32), came.view(np.uint32))
 
 
-def forms(values: Array, came: Array, held: float) -> Iterator[tuple[str, Callable[[Array], Array]]]:
+def forms(values: Array, came: Array, held: float) -> Iterator[tuple[str, Callable[..., Array]]]:
     """Yield what values may have become, in words, from some and what came; `held` was there before."""
     if len({each.tobytes() for each in came}) == 1:
         c = came[0]
@@ -213,23 +212,18 @@ def forms(values: Array, came: Array, held: float) -> Iterator[tuple[str, Callab
     ):
         if len(values) > 1 and _is_one(of):
             s = float(of[0])
-            yield f"{abs(s):.9g} too {more if s > 0 else less}", partial(_by, by, s)
+            yield f"{abs(s):.9g} too {more if s > 0 else less}", lambda v, by=by, s=s: by(v, s)
     for bits in (8, 16):
         if np.abs(values).max() >= 2 ** (bits - 1):
-            yield f"taken modulo 2^{bits} into int{bits}", partial(_wrapped, 2.0**bits)
+            yield (
+                f"taken modulo 2^{bits} into int{bits}",
+                lambda v, size=2.0**bits: (v + size / 2) % size - size / 2,
+            )
 
 
 def _is_one(numbers: Array) -> bool:
     """Return whether numbers are all the same finite one."""
     return bool(np.isfinite(numbers).all() and (numbers == numbers[0]).all())
-
-
-def _by(by: Callable[[Array, float], Array], s: float, v: Array) -> Array:
-    return by(v, s)
-
-
-def _wrapped(size: float, v: Array) -> Array:
-    return np.asarray((v + size / 2) % size - size / 2)
 
 
 def find_pieces(ask: Ask | None, values: Array, came: Array, wrong: Array, held: float) -> list[Piece]:
@@ -281,7 +275,7 @@ def _limited(
     """Return a piece whose threshold is found to the number of the fewest digits that it may be."""
     (words, below, side, test), (become, function) = condition, form
     if not side:
-        return Piece(words, become, partial(_with, test, t), function)
+        return Piece(words, become, lambda v: test(v, t), function)
     low, high, sign = (sizes[sizes.index(t) - 1] if t > sizes[0] else 0.0), t, -1 if side < 0 else 1
     is_high = ask is not None and ask(sign * high)[1]
     for _ in range(STEPS if ask else 0):
@@ -293,7 +287,7 @@ def _limited(
     limit = _short(low, high) if ask else high
     text = (below if limit == low else words).format(t=_number(limit))
     at = np.nextafter(low, high) if limit == low else limit
-    return Piece(text, become, partial(_with, test, float(at)), function)
+    return Piece(text, become, lambda v: test(v, float(at)), function)
 
 
 def _short(low: float, high: float) -> float:
@@ -312,7 +306,3 @@ def _number(v: float) -> str:
 
 def _every(v: Array) -> Array:
     return np.ones(np.shape(v), bool)
-
-
-def _with(test: Callable[[Array, float], Array], t: float, v: Array) -> Array:
-    return test(v, t)
