@@ -24,6 +24,7 @@ from q8a8_conformance.inputs import calls
 from q8a8_conformance.protocol.session import SessionError
 from q8a8_conformance.results.observations import Failure
 from q8a8_conformance.results.record import count as counted
+from q8a8_conformance.reveal.places import find_lengths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,8 +33,12 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.products.sources import Sources
     from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.results.observations import CallResult
+    from q8a8_conformance.reveal.places import Condition
     from q8a8_conformance.reveal.quantizers.calls import AnySession
 
+
+PERIODIC = (1, 2, 3, 4, 5, 7, 8, 9, 16)
+"""Rows of w, or of x, in which it is seen whether blocks come again."""
 
 SHAPES, OUTPUTS = 200, 1 << 18
 """Shapes, and outputs of a shape, that are looked at."""
@@ -63,7 +68,7 @@ def place_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
 
 def is_of_any_shape(fact: Fact) -> bool:
     """Return whether a fact's sentence is about products of any shape, not of one."""
-    return "shapes" not in fact.where or bool({"outputs", "blocks", "stored_at", "period"} & {*fact.where})
+    return "shapes" not in fact.where or bool({"outputs", "blocks", "period", "sizes"} & {*fact.where})
 
 
 def _facts(measured: Sequence[Sources], measure: Measuring) -> Iterator[Fact]:
@@ -148,6 +153,12 @@ def _fact(kind: str, held: Sequence[tuple[Sources, Array]], measure: Measuring |
     }
     if any(first.periods):
         where["periods"] = dict(zip("wx", first.periods, strict=True))
+        if measure is not None and (sizes := _sizes_of_periods(first, measure)) is not None:
+            texts = [one.text(side, of_length=True) for side, some in sizes.items() for one in some]
+            lead = f"Where {' and '.join(texts)}, " if texts else ""
+            sentence = f"{lead}{words(kind, first, wrong)}."
+            sentence = f"{sentence[0].upper()}{sentence[1:]}"
+            where["sizes"] = {side: [one.to_json() for one in some] for side, some in sizes.items()}
     elif first.counts:
         where["counts"] = [{"block": b, "times": n} for b, n in first.counts.items() if n != 1]
     side, period = wrap(first) if kind == "outputs-of-other-rows" else ("", 0)
@@ -169,6 +180,22 @@ def _fact(kind: str, held: Sequence[tuple[Sources, Array]], measure: Measuring |
         evidence=shown(first.made),
         explains=explains,
     )
+
+
+def _sizes_of_periods(first: Sources, measure: Measuring) -> dict[str, tuple[Condition, ...]] | None:
+    """Return for which m and n blocks come again, as conditions by "m" and "n"; None where none says it."""
+    m, n, nb = first.shape
+    found = {}
+    with suppress(SessionError):
+        for side, own in (("m", m), ("n", n)):
+            shapes = {size: (size, n, nb) if side == "m" else (m, size, nb) for size in {*PERIODIC, own}}
+            is_so = {size: measure(shape).periods == first.periods for size, shape in shapes.items()}
+            hit, missed = ([size for size, so in is_so.items() if so is value] for value in (True, False))
+            found[side] = find_lengths(hit, missed)
+            if missed and not found[side]:
+                return None
+        return found
+    return None
 
 
 def _is_part(side: str, period: int, held: Sequence[tuple[Sources, Array]]) -> bool:

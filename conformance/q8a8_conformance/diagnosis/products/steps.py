@@ -119,7 +119,7 @@ class Changed:
     def accounts(self, result: Failure) -> Array:
         """Return which wrong outputs are what it gives, bool [n, m]; none where others should be wrong."""
         wrong = wrong_outputs(result)
-        if not result.call.n or (operands := quantized(result)) is None:
+        if (operands := quantized(result)) is None:
             return wrong & False
         (w, x), got = operands, outputs_of(result.call, bytes(result.outputs[0])).astype(np.float64)
         shape = (len(w), len(x), w.shape[1])
@@ -197,7 +197,7 @@ def _together(found: Sequence[Changed]) -> list[Changed]:
 def _next(made: Made, failures: Sequence[Failure]) -> list[tuple[Fact, Changed]]:
     """Return what explains most of some failed calls, if that is enough of them: a step, or two together."""
     small = [one for one in failures if np.prod(_shape(one)) <= LARGEST]
-    few = spread(sorted(small, key=lambda one: np.prod(_shape(one))), COMPARED)
+    few = spread(sorted(small or failures, key=lambda one: np.prod(_shape(one))), COMPARED if small else 1)
 
     def count(changed: Changed) -> int:
         return sum(accounts_for_all(changed.accounts, one) for one in few)
@@ -293,7 +293,8 @@ def _is_plain(values: Array, came: Array) -> bool:
     some = values != 0
     with np.errstate(all="ignore"):
         times = came[some] / values[some]
-    return bool((times == times[0]).all() or (came == came[0]).all() or np.isnan(came).all())
+    is_one = (times == times[0]).all() and times[0] != 1
+    return bool(is_one or (came == came[0]).all() or np.isnan(came).all())
 
 
 def _where(
