@@ -208,7 +208,8 @@ def test_many(judge: Judge) -> None:
     A small product is made so often that a count of sixteen bits ends, if that takes no time.
     """
     judge.require(calls.MUL_MAT, "state", "repeat")
-    last, small = known((9, 4, 9)), known((1, 1, 1))
+    # (What comes after many calls has scales and elements of every kind.)
+    last, small = known_product(*mul_mat_rows.picked(9, 4, 9)), known((1, 1, 1))
     judge.run(last.call)
     fast = not thread_checks.is_slow(judge, small.call, FAST_SECONDS, 2 * MANY)
     more = 5 * MANY if fast else MANY
@@ -328,5 +329,8 @@ def test_returns(judge: Judge) -> None:
             buffers[index] = replace(buffers[index], data=(bytes.fromhex(pattern) * size)[:size])
         judge.run(replace(call, buffers=tuple(buffers)), legal=False)
         judge_again(judge, known((5, 3, 2)), known((5, 3, 2)).call, "depends on a call with NaN before")
-    for shape in ((0, 0, 0), (0, 5, 3), (5, 0, 3), (0, 0, 3)):
+    after = known_product(*mul_mat_rows.picked(9, 4, 5))
+    for shape in ((0, 0, 0), (0, 5, 3), (5, 0, 3), (0, 0, 3), (3, 2, 0)):
         judge.run(known(shape).call)
+        if not judge_again(judge, after, after.call, "depends on an empty product before"):
+            return

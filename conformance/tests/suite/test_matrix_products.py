@@ -40,6 +40,7 @@ def test_a_kernel_without_the_product_conforms(q8a8_test: Callable[..., Tested])
     [
         ("environment/order/quantize_activation_q8_a8", "the calls"),
         ("mul-mat-calls/changed", "a call of dequantize_row_q8_a8"),
+        ("mul-mat-calls/returns", "an empty product"),
     ],
 )
 def test_what_a_product_leaves_to_others_and_they_to_it(
