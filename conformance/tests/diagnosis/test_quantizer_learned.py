@@ -103,6 +103,21 @@ def _narrowed(x: Array, y: Array) -> None:
         requantized(block, amax, into)
 
 
+def _unsigned_bits(x: Array, y: Array) -> None:
+    amax = x.view(np.uint32).max(axis=1) & 0x7FFFFFFF
+    for block, of, into in zip(x, amax.astype(np.uint32).view(F32), y, strict=True):
+        requantized(block, of, into)
+
+
+def _stale_inverse(x: Array, y: Array) -> None:
+    inverse = F32(0)
+    for block, amax, into in zip(x, plain.amax(x), y, strict=True):
+        if not into[:2].any():
+            into[2:] = np.clip(plain.to_integer(block * inverse), -127, 127).astype(np.int8).view(np.uint8)
+        else:
+            inverse = F32(127) / amax
+
+
 LAWS: dict[str, tuple[str, type[Kernel], list[str]]] = {
     "sign-extended": (ROW, row_of(_sign_extended), [
         ("Codes are -1, in elements 1, 3, 5 … 31 of a block, where the code of the element before is "
@@ -138,6 +153,14 @@ LAWS: dict[str, tuple[str, type[Kernel], list[str]]] = {
     ]),
     "narrowed": (ROW, row_of(_narrowed), [
         "Elements are rounded to a half, up to 65504 in magnitude.",
+    ]),
+    "unsigned-bits": (ROW, row_of(_unsigned_bits), [
+        ("A block's amax is that of the negative elements where there are any, as of bits that are compared "
+         "as unsigned."),
+    ]),
+    "stale-inverse": (ROW, row_of(_stale_inverse), [
+        ("A block's codes, and not its scale, are computed with the amax of the last block up to it whose "
+         "scale is not 0."),
     ]),
     "some-sizes": (ACTIVATION, vector_of(_inverse_of_half_in_whole_blocks), [
         "Elements are multiplied by the inverse of the stored half, where size % 32 = 0.",

@@ -131,7 +131,7 @@ def _scales_of_four_first(_x: Array, y: Array) -> None:
 
 
 def _small_elements_lost(x: Array, y: Array) -> None:
-    y[:, 2:][np.abs(x) < F32(0.01)] = 0
+    y[:, 2:][np.abs(x) < plain.amax(x)[:, np.newaxis] / F32(128)] = 0
 
 
 def _signs_of_a_tail(x: Array, q: Array, scale: Array) -> None:
@@ -204,8 +204,8 @@ LAWS: dict[str, tuple[str, Callable[[], Kernel], list[tuple[str, dict[str, Any],
         ("layout", {"group": 4}, "Whole groups of 4 blocks are stored as their scales, then their codes."),
     ]),
     "small-elements": (ROW, row_of(_small_elements_lost), [
-        ("value-zero", {"values": "size-below"},
-         "A block's codes are zero, of elements whose magnitude is less than 0.01."),
+        ("value-zero", {"values": "product-below"},
+         "A block's codes are zero, of products whose magnitude is less than 0.9921875."),
     ]),
     "signs-of-a-tail": (ACTIVATION, vector_of(_signs_of_a_tail), [
         ("place-not-counted", {"negative": {"position": {"kind": "left-over", "modulus": 4}, "length": []}},

@@ -95,7 +95,11 @@ def _read_as(keys: Array, values: Array, some: Array, right: Array) -> tuple[str
         return None
     is_code = len(right) == len(CODES)
     which = other[np.argsort(CODES[other])] if is_code else other
-    if is_code and other.size > 1 and (table[other] == table[other[0]]).all():
+    apart = np.unique(table[other] - right[other])
+    if is_code and other.size > SHOWN and apart.size == 1 and np.isfinite(apart).all():
+        noun, cost = f"the codes {ranges(CODES[which].tolist())}", 1
+        how = f"numbers that are {abs(apart[0]):g} {'smaller' if apart[0] < 0 else 'greater'}"
+    elif is_code and other.size > 1 and (table[other] == table[other[0]]).all():
         noun, cost, how = f"the codes {ranges(CODES[which].tolist())}", 1, f"{table[other[0]]:g}"
     else:
         shown = ", ".join(

@@ -180,35 +180,48 @@ def _further(question: Question, one: Condition, deep: int) -> Iterator[Conditio
 
 
 def _size_limits(question: Question, states: Sequence[State]) -> Iterator[Condition]:
-    """Yield that elements are smaller than a number, or not: it is narrowed down by further calls."""
-    sizes = [np.abs(s.case.x).astype(np.float64) for s in states]
+    """Yield that elements, or their products, are smaller than a number, or not, narrowed down by calls."""
+    for name, noun, sizes_of, amax in (
+        ("size", "elements whose magnitude", lambda case: np.abs(case.x), 0.0),
+        # (Under an amax of 127 elements are their products.)
+        ("product", "products whose magnitude", lambda case: np.abs(case.scaled), 127.0),
+    ):
+        low, high, is_below = _sides(question, states, sizes_of, amax)
+        if not 0 < low < high:
+            continue
+        number, words = plainest(low, high)
+        text = f"of {noun} is {'less than' if is_below else 'at least'} {words}"
+        holds = partial(_beside, sizes_of=sizes_of, number=number, is_below=is_below)
+        data = {"values": f"{name}-{'below' if is_below else 'from'}", "limit": number}
+        yield Condition(text, data, holds, of_scales=False)
+        return
+
+
+def _beside(case: Case, sizes_of: Callable[[Case], Array], number: float, *, is_below: bool) -> Array:
+    smaller = sizes_of(case) < F32(number)
+    return np.asarray(smaller if is_below else ~smaller)
+
+
+def _sides(
+    question: Question, states: Sequence[State], sizes_of: Callable[[Case], Array], amax: float
+) -> tuple[float, float, bool]:
+    """Return between which numbers a limit is, and whether what is below is seen; 0 twice for no limit."""
+    sizes = [sizes_of(s.case).astype(np.float64) for s in states]
     hit = np.concatenate([x[s.hit[:, 1:]] for x, s in zip(sizes, states, strict=True)])
     missed = np.concatenate([x[s.missed[:, 1:]] for x, s in zip(sizes, states, strict=True)])
     if min(np.unique(hit).size, np.unique(missed).size) < ENOUGH or any(s.hit[:, 0].any() for s in states):
-        return
+        return 0.0, 0.0, False
     is_below = bool(hit.max() < missed.min())
-    if not is_below and missed.max() >= hit.min():
-        return
     low, high = (hit.max(), missed.min()) if is_below else (missed.max(), hit.min())
-    for _ in range(NARROWED):
+    for _ in range(NARROWED if low < high else 0):
         x = np.geomspace(low, high, BLOCK + 1)[1:].astype(F32)
-        x[-1] = F32(1.01 * high)
+        x[-1] = F32(amax or 1.01 * high)
         state = question.state(question.based(make_case(question.calls, x[np.newaxis])))
-        found = np.abs(state.case.x)[0]
+        found = sizes_of(state.case)[0]
         seen, not_seen = (found[of[0, 1:]].tolist() for of in (state.hit, state.missed))
         below, above = (seen, not_seen) if is_below else (not_seen, seen)
         low, high = max([low, *below]), min([high, *above])
-        if low >= high:
-            return
-    number, words = plainest(low, high)
-    text = f"of elements whose magnitude is {'less than' if is_below else 'at least'} {words}"
-
-    def holds(case: Case) -> Array:
-        smaller = np.abs(case.x) < F32(number)
-        return np.asarray(smaller if is_below else ~smaller)
-
-    data = {"values": f"size-{'below' if is_below else 'from'}", "limit": number}
-    yield Condition(text, data, holds, of_scales=False)
+    return float(low), float(high), is_below
 
 
 # Places.

@@ -62,15 +62,18 @@ def together(one: Effect, other: Effect, case: Case) -> Given | None:
     return None
 
 
-def quantized(case: Case, amax: Array, recipe: Recipe | None = None, h: Array | None = None) -> Given:
-    """Return the blocks of a call under other amax, float32 [n], and maybe other scales.
+def quantized(
+    case: Case, amax: Array, recipe: Recipe | None = None, h: Array | None = None, x: Array | None = None
+) -> Given:
+    """Return the blocks of a call, or of some x of them, under other amax, float32 [n], maybe other scales.
 
     Codes of elements that are greater than the amax are not known: they depend on the conversion.
     """
-    own, q, inside = apply_recipe(case.x, recipe or case.base, amax)
+    x = case.x if x is None else x
+    own, q, inside = apply_recipe(x, recipe or case.base, amax)
     data = blocks_of(own if h is None else h, q).data
     known = np.ones(data.shape, np.bool_)
-    known[:, 2:] = inside[:, np.newaxis] & (np.abs(case.x) <= amax[:, np.newaxis]) & (q >= -LARGEST_CODE)
+    known[:, 2:] = inside[:, np.newaxis] & (np.abs(x) <= amax[:, np.newaxis]) & (q >= -LARGEST_CODE)
     return data, known
 
 

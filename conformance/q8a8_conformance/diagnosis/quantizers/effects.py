@@ -55,6 +55,14 @@ if TYPE_CHECKING:
 
 F32, F64 = np.float32, np.float64
 PARTS = (4, 8, 16)
+SPLIT = (2, 4, 8, 3, 16)
+WHOSE: dict[str, int | None] = {"largest": None, "last": -1, "first": 0}
+EDGES: dict[str, Callable[[int, int], Array]] = {
+    "the last one with the rest": lambda count, n: np.arange(1, count) * (n // count),
+    "the last one shorter": lambda count, n: np.minimum(np.arange(1, count) * -(-n // count), n),
+}
+"""Where the parts of a vector begin but for the first, by what becomes of the rest."""
+
 CHUNKS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
 MANY = 3
@@ -73,6 +81,7 @@ def effects(*, is_row: bool, base: Recipe = DESIGN) -> Iterator[Effect]:
     if is_row:
         yield from _shared()
     yield from _chunks(is_row=is_row)
+    yield from _signed(is_row=is_row)
     yield from code_effects()
     yield from paired_effects()
     yield from recipe_effects(recipes(base), base)
@@ -137,17 +146,38 @@ def _with_shared(case: Case, of: Callable[[Array], Array], part: str = "") -> Gi
 def _chunks(*, is_row: bool) -> Iterator[Effect]:
     """Yield blocks, or vectors, of which parts have an amax each, or the largest one so far."""
     rule, fix = ("Q8A8-QNT-1", OWN) if is_row else ("Q8A8-QNT-9", VECTOR)
+    for count, ((name, index), (how, of)) in itertools.product(
+        () if is_row else SPLIT, itertools.product(WHOSE.items(), EDGES.items())
+    ):
+        text = (
+            f"A vector is quantized in {count} parts of as many elements, {how}, each with an amax of its own"
+        )
+        where = {"blocks": "part", "count": count, "scale": name, "rest": how}
+        gives = partial(_in_parts, edges=partial(of, count), index=index)
+        yield Effect("amax-of", where, f"{text}, and the scale of the {name}", rule, fix, gives)
     for t in PARTS if is_row else CHUNKS:
         for running, noun in (
             (False, "have an amax of their own"),
             (True, "are coded with the largest amax so far"),
         ):
-            for name, index in (("largest", None), ("last", -1), ("first", 0)):
+            for name, index in WHOSE.items():
                 whose = f"the {name} part" if index is not None else "all"
                 text = f"Every {t} elements {noun}, and the scale is that of {whose}"
                 gives = partial(_in_chunks, t=t, index=index, running=running)
                 where = {"blocks": "running" if running else "chunk", "elements": t, "scale": name}
                 yield Effect("amax-of", where, text, rule, fix, gives)
+
+
+def _in_parts(case: Case, edges: Callable[[int], Array], index: int | None) -> Given:
+    at = edges(case.x.shape[1])
+    parts = [
+        quantized(case, np.abs(x).max(axis=1, initial=F32(0)), x=x) for x in np.split(case.x, at, axis=1)
+    ]
+    data = np.concatenate([parts[0][0][:, :2], *(part[:, 2:] for part, _ in parts)], axis=1)
+    scales = np.stack([np.ascontiguousarray(part[:, :2]).view("<u2")[:, 0] for part, _ in parts])
+    scale = scales.max(axis=0) if index is None else scales[index]
+    data[:, :2] = np.ascontiguousarray(scale, "<u2").view(np.uint8).reshape(-1, 2)
+    return data, np.ones(data.shape, np.bool_)
 
 
 def _in_chunks(case: Case, t: int, index: int | None, *, running: bool) -> Given:
@@ -162,6 +192,48 @@ def _in_chunks(case: Case, t: int, index: int | None, *, running: bool) -> Given
     known = np.ones(data.shape, np.bool_)
     known[:, 2:] = np.repeat((h != 0) | (scale == 0)[:, np.newaxis], t, axis=1)[:, :size]
     return data, known
+
+
+def _either(some: Array, one: Array, other: Array) -> Array:
+    return np.asarray(np.where(some, one, other))
+
+
+_SIGNED: dict[str, tuple[str, Callable[..., Array]]] = {
+    "unsigned-bits": (
+        "is that of the negative elements where there are any, as of bits that are compared as unsigned",
+        lambda low, high, _least, signs: _either(signs.any(axis=1), low, high),
+    ),
+    "signed-bits": (
+        "is that of the positive elements where there are any, as of bits that are compared as signed",
+        lambda low, high, _least, signs: _either(signs.all(axis=1), low, high),
+    ),
+    "of-largest": (
+        "is the magnitude of the largest element, whatever its sign",
+        lambda _low, high, least, signs: _either(signs.all(axis=1), least, high),
+    ),
+    "of-smallest": (
+        "is the magnitude of the smallest element, whatever its sign",
+        lambda low, _high, least, signs: _either(signs.any(axis=1), low, least),
+    ),
+    "smallest": ("is the smallest magnitude", lambda _low, _high, least, _signs: least),
+    "range": ("is half the range of the elements", lambda low, high, *_: (high + low) / F32(2)),
+}
+"""What amax is instead, of the greatest magnitudes by sign, the smallest one, and the signs."""
+
+
+def _signed(*, is_row: bool) -> Iterator[Effect]:
+    """Yield numbers that are taken for amax by the elements' signs."""
+    noun = "A block's amax" if is_row else "Amax"
+    for name, (text, of) in _SIGNED.items():
+        gives = partial(_of_signs, of=of)
+        fix = STEP_FIXES["Q8A8-QNT-1"]
+        yield Effect("amax-of", {"elements": name}, f"{noun} {text}", "Q8A8-QNT-1", fix, gives)
+
+
+def _of_signs(case: Case, of: Callable[..., Array]) -> Given:
+    low, high = (np.maximum(side, F32(0)).max(axis=1, initial=F32(0)) for side in (-case.x, case.x))
+    amax = of(low, high, np.abs(case.x).min(axis=1), np.signbit(case.x))
+    return quantized(case, np.asarray(amax, F32))
 
 
 # Other numbers.

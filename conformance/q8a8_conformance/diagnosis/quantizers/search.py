@@ -290,14 +290,29 @@ class _Round:
                 break
             laws.append(law)
             if self._is_all(laws):
-                return tuple(laws)
+                return self._needed(tuple(laws))
         return self._pair() or tuple(law for law in laws if self._is_enough(law))
 
+    def _needed(self, laws: tuple[Law, ...]) -> tuple[Law, ...]:
+        """Return laws without those without which the others give as much."""
+        for law in laws if len(laws) > 1 else ():
+            rest = tuple(one for one in laws if one is not law)
+            if (self._open(rest) <= self._open(laws)).all():
+                return self._needed(rest)
+        return laws
+
+    def _open(self, laws: Sequence[Law]) -> Array:
+        """Count the units that laws do not give: scales, and all of them."""
+        left = [~gives(laws, case) for case in self.made]
+        return np.asarray([sum(of[:, 0].sum() for of in left), sum(of.sum() for of in left)])
+
     def _is_all(self, laws: Sequence[Law]) -> bool:
-        """Return whether laws give every call; of open ones, but for what may be a chance."""
-        left = sum(int((~gives(laws, case)).sum()) for case in self.made)
-        is_open = any(law.condition.is_open for law in laws)
-        return not left or (is_open and left <= LEFT * sum(int(case.wrong.sum()) for case in self.made))
+        """Return whether laws give every call; of open ones, but for what may be a chance, of scales too."""
+        left = self._open(laws)
+        if not any(law.condition.is_open for law in laws):
+            return not left.any()
+        wrong = np.sum([(case.wrong[:, 0].sum(), case.wrong.sum()) for case in self.made], axis=0)
+        return bool((left <= LEFT * wrong).all())
 
     def _is_enough(self, law: Law) -> bool:
         return sum(int((gives([law], case) & case.wrong).sum()) for case in self.made) >= ENOUGH
@@ -319,7 +334,7 @@ class _Round:
         left = np.concatenate([~gives(laws, case)[case.wrong] for case in self._sample])
         every = [(self._credit(one, left), one) for one in self._tried]
         ranked = _ranked([pair for pair in every if pair[0]])
-        best: list[tuple[int, int, Law]] = []
+        best: list[tuple[bool, int, int, Law]] = []
         most = 0
         failed: Counter[tuple[str, int]] = Counter()
         asked = self._left
@@ -335,8 +350,8 @@ class _Round:
             if not law.condition.text and self._is_all([*laws, law]):
                 return law
             most = max(most, count)
-            best.append((law.condition.complexity, one.number, law))
-        return min(best, key=lambda one: one[:2])[2] if best else None
+            best.append((law.condition.is_open, law.condition.complexity, one.number, law))
+        return min(best, key=lambda one: one[:3])[3] if best else None
 
     @cached_property
     def _blocks(self) -> Array:

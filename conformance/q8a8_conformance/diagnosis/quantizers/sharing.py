@@ -20,6 +20,7 @@ def sharings() -> Iterator[tuple[str, dict[str, int], str, Callable[..., Array]]
     """Yield names, numbers, words and what blocks have instead of their own amax [n]."""
     yield "running", {}, "the largest amax of the row so far", np.maximum.accumulate
     yield "row", {}, "the amax of the whole row", _largest
+    yield "kept", {}, "the amax of the last block up to it whose scale is not 0", _kept
     for o in OFFSETS:
         name = {-1: "the block before", 1: "the block after"}.get(o, f"the block {o:+d} from it")
         yield "block-of", {"offset": o}, f"the amax of {name}", partial(_moved, offset=o)
@@ -46,6 +47,13 @@ def sharings() -> Iterator[tuple[str, dict[str, int], str, Callable[..., Array]]
         for name, text, of in _TAILS:
             words = f"{text}, in the blocks beyond a multiple of {t}"
             yield name, {"beyond": t}, words, partial(_in_tail, t=t, of=of)
+
+
+def _kept(own: Array) -> Array:
+    """Return the amax of the last block that has a scale; the own one where none has."""
+    has = (own / np.float32(127)).astype(np.float16) > 0
+    last = np.maximum.accumulate(np.where(has, np.arange(own.size), -1)) if own.size else np.zeros(0, int)
+    return np.where(last < 0, own, own[last])
 
 
 def _moved(own: Array, offset: int) -> Array:

@@ -150,6 +150,16 @@ def _of_values(*, is_row: bool) -> Iterator[Statement]:
         yield Statement(
             name, lambda case, at=at: np.sign(case.x[:, at, np.newaxis]), signs(name, f"the {which} element")
         )
+    yield _flag(
+        "scale-tie", lambda c: np.abs(_rounding(c)) == 1, "where amax / 127 is half-way between two halves"
+    )
+    for number, how in ((1, "up"), (-1, "down"), (0, "not at all")):
+        words = f"where the scale is rounded {how}", "where the scale is rounded" if not number else ""
+        yield _flag(f"scale-{how}", lambda c, number=number: np.sign(_rounding(c)) == number, *words)
+    yield _flag("scale-power", lambda c: _bits(c, 0x3FF) == 0, "where the scale's fraction is 0")
+    yield _flag(
+        "scale-full", lambda c: _bits(c, 0x3FF) == 0x3FF, "where the bits of the scale's fraction are all set"
+    )
     largest = "where the largest element"
     if not is_row:
         for m in GROUPS:
@@ -166,6 +176,8 @@ def _of_values(*, is_row: bool) -> Iterator[Statement]:
     yield Statement("scale-exponent", of_scale, partial(powers, "scale", "the scale"))
     of_quotient = partial(_exponent_of, number=lambda c: c.amax / F32(127))
     yield Statement("quotient-exponent", of_quotient, partial(powers, "quotient", "amax / 127"))
+    same = "where the first element is that of the block before"
+    yield _flag("first-same", lambda c: _compared(c, lambda c: c.x[:, 0], -1) == 0, same)
     yield _flag("zero-so-far", _zero_so_far, "where a block before it in the row has the scale 0")
     for offset, noun in ((-1, "the block before"), (1, "the block after")):
         for what, of in (("amax", lambda c: c.amax), ("scale", lambda c: c.scales)):
@@ -173,6 +185,21 @@ def _of_values(*, is_row: bool) -> Iterator[Statement]:
             yield Statement(f"{what}-{offset}", partial(_compared, of=of, offset=offset), tests)
         words = f"where the scale of {noun} is 0", f"where the scale of {noun} is not 0"
         yield _flag(f"zero-{offset}", partial(_zero_beside, offset=offset), *words)
+
+
+def _rounding(case: Case) -> Array:
+    """Return by how much the scale is above amax / 127: [n, 1], 1 for half of what is between halves."""
+    h = case.scales.view(np.float16)
+    d = (case.amax / F32(127)).astype(np.float64)
+    with np.errstate(all="ignore"):
+        above, below = (np.nextafter(h, np.float16(end)).astype(np.float64) for end in (np.inf, 0))
+        h = h.astype(np.float64)
+        apart = np.where(h < d, (h - d) / (above - h), (h - d) / (h - below))
+    return np.asarray(np.nan_to_num(2 * apart))[:, np.newaxis]
+
+
+def _bits(case: Case, mask: int) -> Array:
+    return np.asarray(case.scales & mask)[:, np.newaxis]
 
 
 def _largest(case: Case) -> Array:
@@ -236,6 +263,8 @@ def _of_elements(*, is_row: bool) -> Iterator[Statement]:
     yield Statement("code", lambda c: np.sign(c.codes), signs("code", "the code", cost=2), of_element=True)
     text = "where the product is rounded {} in magnitude".format
     yield _flag("rounded", _rounded_up, text("up"), text("down"), of_element=True)
+    tie = "where the product is half-way between two integers"
+    yield _flag("tie", lambda c: np.abs(c.scaled) % 1 == F32(0.5), tie, of_element=True)
     for m in (4, 8, 16):
         words = partial("where the code's magnitude modulo {} is {}".format)
         rests = remainders("magnitudes", words, m)
