@@ -283,7 +283,8 @@ def _of_two(
     bench.places = model_of(found).places
     if not any("sums" in one.changes for one in found):
         yield lambda: two_rows.strides(bench)
-    if bench.apart is not None and not found:
+    is_elsewhere = any(one.fact == "results-at" and "bs" in one.where for one in found)
+    if (bench.apart is not None and not found) or is_elsewhere:
         return
     if not any("sums" in one.changes for one in found):
         yield lambda: four_results.rows_met(bench, failed)

@@ -32,6 +32,9 @@ FILLS = (1.5, 200.25)
 LARGE = 2.125
 """The half 0x4040."""
 
+SHOWN = 2
+"""Values of bs for which it is said where results are, where no formula has them."""
+
 ENDS = ("0", "1", "bs", "bs + 1")
 """Where the four results go."""
 
@@ -394,6 +397,31 @@ def _moved(bench: Bench, tried: list[Written], first: Written, missing: list[str
             like="second-row-lost",
             evidence=[first.evidence()],
             when=lambda result: result.call.nrc == 2,
+        )
+        return
+    yield from _not_at_their_places([one for one in tried if not one.is_right])
+
+
+def _not_at_their_places(wrong: Sequence[Written]) -> Iterator[Measured]:
+    """Yield which results are not where they belong, and where they are, for some values of bs."""
+    values, first = {one.bs for one in wrong}, wrong[0]
+    parts = []
+    for one in wrong[:SHOWN]:
+        held = {value[0]: place for place, value in one.values.items() if value[0] == value[1]}
+        for name, product, right in zip(RESULTS, PRODUCTS, one.right, strict=True):
+            # (A place that is written, and not with another's product, has a wrong result.)
+            is_kept = right not in one.values or one.values[right][0] in PRODUCTS
+            if (place := held.get(product)) != right and is_kept:
+                where = "nowhere in s" if place is None else f"at s[{place}]"
+                parts.append(f"with bs = {one.bs} {name} is {where}, not at s[{right}]")
+    if parts:
+        yield first.bench.measured(
+            "results-at",
+            {"bs": sorted(values)},
+            f"With nrc = 2 results are not where they belong: {'; '.join(parts)}.",
+            like="bs-in-bytes",
+            evidence=[first.evidence()],
+            when=lambda result: result.call.nrc == 2 and result.call.bs in values,
         )
 
 
