@@ -108,7 +108,19 @@ def scale_by_a_byte(_nrc: int, number: int, rows: list[Array]) -> float:
     return float(term(x, y).sum())
 
 
+def scaled_in_two(_nrc: int, number: int, rows: list[Array]) -> float:
+    """Round a block's sum times x's scale to a half, before it is multiplied by y's."""
+    x, y = own(number, rows)
+    sums = (x["weight_qs"].astype(int) * y["weight_qs"]).sum(axis=-1)
+    with np.errstate(all="ignore"):
+        return float(((sums * scale(x)).astype(np.float16).astype(float) * scale(y)).sum())
+
+
 KERNELS = {
+    "scaled-in-two": (
+        scaled_in_two,
+        "A block's sum times x's scale is rounded to a half, and then multiplied by y's scale.",
+    ),
     "scale-by-a-byte": (
         scale_by_a_byte,
         "From block 256 on, the scale of x is that of block b mod 256.",

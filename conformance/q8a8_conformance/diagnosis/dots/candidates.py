@@ -212,7 +212,23 @@ def terms() -> tuple[Candidate, ...]:
         where = {"format": kind, "bits": bits}
         step = {"term": partial(_rounded, kind=kind)}
         found.append(Candidate("term-rounded", where, "Q8A8-ORD-2", sentence, fix, slug, step))
+    for (kind, words), side in itertools.product(SHORT.items(), "xy"):
+        other = "y" if side == "x" else "x"
+        sentence = f"A block's sum times {side}'s scale is {words}, and then multiplied by {other}'s scale."
+        part = {"scaled_sum": partial(_scaled_in_two, kind=kind, side=side)}
+        found.append(
+            Candidate("term-rounded", {"format": kind, "of": side}, "Q8A8-DOT-3", sentence, fix, "", part)
+        )
     return tuple(found)
+
+
+SHORT = {"half": "rounded to a half", "bfloat16": "cut to a bfloat16", "tf32": "cut to 11 significant bits"}
+"""Formats in which a sum may be, and how it gets there."""
+
+
+def _scaled_in_two(sums: Array, dx: Array, dy: Array, kind: str, side: str) -> Array:
+    one, other = (dx, dy) if side == "x" else (dy, dx)
+    return _rounded(np.asarray(sums * one, np.float64), kind) * other
 
 
 def _rounded(v: Array, kind: str) -> Array:

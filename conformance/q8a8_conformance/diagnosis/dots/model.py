@@ -130,6 +130,8 @@ class Model:
         (codes of x, of y [n, 32]) -> int64 [n], which is added to the sum.
     scale_product, term
         (dx, dy) -> float64 [n]; (terms) -> float64 [n].
+    scaled_sum
+        (sums, dx, dy) -> terms [n], where they are no product of the two.
     store, added
         (float before, result, nb) -> float after, or None where nothing is written; and which of four results
         are added to what was there.
@@ -173,6 +175,7 @@ class Model:
     block_sum: Step = block_sum
     correction: Step = correction
     scale_product: Step = scale_product
+    scaled_sum: Step | None = None
     term: Step = term
     store: Step = store
     added: frozenset[int] = frozenset()
@@ -266,7 +269,8 @@ class Model:
     ) -> tuple[Array, Array, Array]:
         """Return scale products, sums of magnitudes of products, and terms of the blocks that meet: [n]."""
         qx, qy, (ix, iy), (of_x, of_y) = x[2], y[2], meeting[:2], meeting[-2:]
-        d = self._scales(x, y, of_x, of_y)
+        dx, dy = self._widened(x, y, of_x, of_y)
+        d = np.asarray(self.scale_product(dx, dy))
         codes = {"x": qx[ix], "y": qy[iy]}
         for side, elements, far in self.lanes:
             data, numbers = (x[3], ix) if side == "x" else (y[3], iy)
@@ -289,12 +293,12 @@ class Model:
             others = q[np.where(is_inside, numbers + shift, numbers)].astype(np.int64)
             beside = beside + times * others.sum(axis=1) * is_inside
         sums = self.block_sum(of) + beside
-        largest, scaled = d, sums * d
+        largest, scaled = d, sums * d if self.scaled_sum is None else self.scaled_sum(sums, dx, dy)
         for elements, *shifts in self.scaled:
             at = [own % nb + shift for own, shift in zip((of_x, of_y), shifts, strict=True)]
             is_inside = np.all([(each >= 0) & (each < nb) for each in at], axis=0)
             taken = (np.where(is_inside, own + s, own) for own, s in zip((of_x, of_y), shifts, strict=True))
-            other = np.where(is_inside, self._scales(x, y, *taken), 0.0)
+            other = np.where(is_inside, self.scale_product(*self._widened(x, y, *taken)), 0.0)
             largest = np.maximum(np.abs(largest), np.abs(other))
             scaled = scaled + of[:, elements].sum(axis=1) * (other - d)
         terms = np.asarray(self.term(scaled))
@@ -308,10 +312,10 @@ class Model:
         sizes = np.abs(largest) * (np.abs(of).sum(axis=-1) + np.abs(beside))
         return largest, sizes, terms
 
-    def _scales(self, x: list[Array], y: list[Array], of_x: Array, of_y: Array) -> Array:
-        """Return the products of the scales of some blocks of x and of y [n]."""
+    def _widened(self, x: list[Array], y: list[Array], of_x: Array, of_y: Array) -> tuple[Array, Array]:
+        """Return the scales of some blocks of x and of y: float64 [n] each."""
         halves_x, halves_y = self.pick(x[0][of_x], x[1][of_x], y[0][of_y], y[1][of_y])
-        return np.asarray(self.scale_product(self.widen_x(halves_x), self.widen_y(halves_y)))
+        return self.widen_x(halves_x), self.widen_y(halves_y)
 
     def _dot(
         self, x: list[Array], y: list[Array], meeting: tuple[Array, ...], nb: int
