@@ -17,6 +17,7 @@ from q8a8_conformance.diagnosis.facts import Fact, remembered
 from q8a8_conformance.diagnosis.quantizers.cases import case_of
 from q8a8_conformance.diagnosis.quantizers.evidence import shortest
 from q8a8_conformance.diagnosis.quantizers.steps import STEP_FIXES
+from q8a8_conformance.inputs.calls import ACTIVATION
 from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.places import Seen, find_rule
 from q8a8_conformance.reveal.quantizers.arithmetic import factors_of
@@ -52,7 +53,7 @@ ROWS = (31, 23, 17, 15, 13, 11, 7, 5, 3, 2, 1)
 """Blocks of the rows in which values of amax are tried: with and without tails."""
 
 LENGTHS = (*range(1, 18), 23, 24, 31, 32, 33, 40, 65)
-"""Blocks of the rows in which the places are looked for."""
+"""Blocks of the rows, or elements of the vectors, in which the places are looked for."""
 
 LONGEST = 300
 SURE = 0.9
@@ -73,19 +74,33 @@ def ulp_facts(calls: QuantizerCalls, failed: Sequence[Failure]) -> list[Fact]:
         if not wrong.size or beyond.sum() > BEYOND * (off != 0).sum():
             return []
 
-        if not calls.is_row:
-            return _facts(calls, failed, None, off[~beyond])
-
-        def ask(n: int) -> Array:
-            return np.asarray(_steps_off(calls, np.resize(wrong, n), 1) != 0)
-
-        rule = find_rule(Seen({n: ask(n) for n in LENGTHS}), ask, LONGEST)
+        ask = partial(_where_off, calls, wrong, off[(off != 0) & ~beyond])
+        made = {n: ask(n) for n in LENGTHS}
+        seen = Seen({n: hit for n, (hit, _) in made.items()}, {n: known for n, (_, known) in made.items()})
+        rule = find_rule(seen, ask, LONGEST)
     except NoAnswerError:
         return []
     if rule is None:
-        return []
-    held = np.concatenate([rule.holds(n) for n in ROWS])
+        return [] if calls.is_row else _facts(calls, failed, None, off[~beyond])
+    held = np.concatenate([rule.holds(n) for n in ROWS]) if calls.is_row else ~beyond
     return _facts(calls, failed, rule, off[held & ~beyond])
+
+
+def _where_off(calls: QuantizerCalls, wrong: Array, off: Array, n: int) -> tuple[Array, Array]:
+    """Return which of n blocks, or elements, have another inverse, and of which that is known: bool [n]."""
+    if calls.is_row:
+        return _steps_off(calls, np.resize(wrong, n), 1) != 0, np.ones(n, np.bool_)
+    found = zip(wrong.tolist(), off.tolist(), strict=True)
+    told = ((amax, _telling(amax, 1)[FARTHEST - (units < 0)]) for amax, units in found)
+    amax, element = next(((amax, x) for amax, x in told if x), (1.0, F32(0)))
+    # (The element that is amax tells nothing: it is another one in the second call.)
+    x = np.full((2, n), element, F32)
+    x[[0, 1], [0, -1]] = amax
+    codes, last = (calls(of).codes[0].astype(np.int64) for of in x)
+    codes[0] = last[0]
+    right = _rounded(np.asarray(element * (F32(127) / F32(amax))))
+    known = np.full(n, n > 1)
+    return (codes != right) & known, known
 
 
 def _facts(calls: QuantizerCalls, failed: Sequence[Failure], rule: Rule | None, off: Array) -> list[Fact]:
@@ -97,7 +112,8 @@ def _facts(calls: QuantizerCalls, failed: Sequence[Failure], rule: Rule | None, 
     if not evidence:
         return []
     rule = None if rule and rule.is_any and not rule.length else rule
-    place = f", in {rule.text('block', 'nb')}" if rule else ""
+    nouns = ("element", "size") if calls.function == ACTIVATION else ("block", "nb")
+    place = f", in {rule.text(*nouns)}" if rule else ""
     units = f"{low:+d}" if low == high else f"{low:+d} to {high:+d}"
     sentence = (
         f"The inverse is not f32(127 / amax): of {off.size} values of amax {int((off != 0).sum())} have "
@@ -211,5 +227,6 @@ def _explains(result: CallResult, function: str, rule: Rule | None, low: int, hi
     if not np.isfinite(case.x).all():
         return False
     blocks = np.flatnonzero(case.wrong.any(axis=1))
-    is_there = rule is None or rule.holds(len(case.x))[blocks].all()
+    wrong = blocks if case.is_row else np.flatnonzero(case.wrong[0, 1:])
+    is_there = rule is None or rule.holds(case.size)[wrong].all()
     return bool(is_there and _fitting(case, low, high, blocks).all())
