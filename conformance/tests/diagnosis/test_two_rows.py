@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from q8a8_conformance.diagnosis.dots.arithmetic import of_signs
 from q8a8_conformance.diagnosis.dots.bench import Bench
 from q8a8_conformance.diagnosis.dots.block_values import of_other_rows
 from q8a8_conformance.faults.kernel import DOT
@@ -215,6 +216,20 @@ def test_a_value_of_another_row() -> None:
     assert not fact.when(CallResult(calls.dot(x, y), ()))
     x["weight_scale"][3] = -1
     assert fact.when(CallResult(calls.dot_pair(np.stack([y, x]), np.stack([y, y]), bs=2), ()))
+
+
+def test_codes_under_a_negative_scale() -> None:
+    """Codes of x are negated in int8 where y's scale is negative: -128 stays what it is."""
+
+    def result(_nrc: int, number: int, rows: list[Array]) -> float:
+        x, y = own(number, rows)
+        codes = np.where((scale(y) < 0)[:, np.newaxis], -x["weight_qs"], x["weight_qs"])
+        return float(((codes.astype(int) * y["weight_qs"]).sum(axis=1) * scale(x) * np.abs(scale(y))).sum())
+
+    bench = Bench(DOT, 1, probe_of(FourResults(result)), Deadline(60))
+    bench.prepare()
+    (fact,) = of_signs(bench, [])
+    assert fact.sentence == "Where y's scale is negative: x's code -128 is taken for 128."
 
 
 class _Stored(FourResults):

@@ -313,6 +313,8 @@ def _of_blocks(
         yield lambda: local.local(bench, [*base, *found], lengths)
     if not any("local" in one.changes for one in [*base, *found]):
         yield lambda: placed
+    if is_prepared and bench.of_result is None:
+        yield lambda: arithmetic.of_signs(bench, [*base, *found])
     if is_prepared and not any({"products", "bits"} & one.changes.keys() for one in [*base, *found]):
         yield lambda: precision.roundings(bench)
         # (Thousands of calls: once, in rows of one block or as short as the failed ones are.)

@@ -8,13 +8,14 @@ that gives each of the values is the measured one.
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from q8a8_conformance.diagnosis.dots import candidates
 from q8a8_conformance.diagnosis.dots.bench import changes_of
 from q8a8_conformance.diagnosis.dots.block_calls import Experiments
 from q8a8_conformance.diagnosis.dots.maps import map_of
-from q8a8_conformance.diagnosis.dots.model import Model, matches
+from q8a8_conformance.diagnosis.dots.model import Model, Signs, matches
 from q8a8_conformance.diagnosis.dots.other_rows import other_rows
 from q8a8_conformance.diagnosis.dots.stages import staged
 from q8a8_conformance.results.record import count
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from q8a8_conformance.diagnosis.dots.bench import Bench, Measured
     from q8a8_conformance.diagnosis.dots.candidates import Candidate
+    from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.results.observations import CallResult
 
 FIX = "Pair element j of x with element j of y, and add all 32 products."
@@ -76,6 +78,56 @@ def block_steps(
     if not parts or not _gives_all(_with(base, parts), order):
         parts = _two_of(bench, base, order, steps, len(wrong)) or parts
     return done, wrong, parts
+
+
+SIGNS = {
+    frozenset({(False, True), (True, True)}): "y's scale is negative",
+    frozenset({(True, False), (True, True)}): "x's scale is negative",
+    frozenset({(False, True), (True, False)}): "one of both scales is negative",
+    frozenset({(True, True)}): "both scales are negative",
+    frozenset({(False, True)}): "y's scale alone is negative",
+    frozenset({(True, False)}): "x's scale alone is negative",
+    frozenset({(False, True), (True, False), (True, True)}): "a scale is negative",
+}
+"""Which scales are negative, of x and of y, in words."""
+
+OF_CODES = {"products", "block_sum", "correction"}
+"""Steps that scales should have no influence on."""
+
+
+def of_signs(bench: Bench, found: Sequence[Measured]) -> Iterator[Measured]:
+    """Find steps of codes that are otherwise under negative scales: all experiments are made under these."""
+    base, before = changes_of(found), (bench.encoders, bench.factor)
+    seen: dict[str, tuple[list[tuple[bool, bool]], list[CallResult], list[Candidate]]] = {}
+    for signs in sorted({pair for of in SIGNS for pair in of}):
+        negative = [side for side, is_so in zip("xy", signs, strict=True) if is_so]
+        bench.encoders = {**before[0], **dict.fromkeys(negative, _negated)}
+        bench.factor = before[1] * (-1) ** len(negative)
+        try:
+            _, wrong, parts = block_steps(bench, base)
+            own = [part for part in parts if part.changes.keys() <= OF_CODES]
+            if own and _gives_all(_with(base, own), wrong):
+                words = "; ".join(part.sentence for part in own)
+                seen.setdefault(words, ([], wrong, own))[0].append(signs)
+        finally:
+            bench.encoders, bench.factor = before
+    for every, wrong, own in seen.values():
+        where = Signs(frozenset(every))
+        for part in own:
+            one = _as_fact(bench, part, wrong, base, only=False)
+            yield replace(
+                one,
+                where={**one.where, "signs": SIGNS[where.of]},
+                sentence=f"Where {SIGNS[where.of]}: {part.sentence[0].lower()}{part.sentence[1:]}",
+                cause="",
+                changes={"local": ((where, part.changes),)},
+            )
+
+
+def _negated(rows: Array) -> Array:
+    made = rows.copy()
+    made["weight_scale"] = -rows["weight_scale"]
+    return made
 
 
 def _with(base: dict[str, Any], parts: Iterable[Candidate]) -> Model:

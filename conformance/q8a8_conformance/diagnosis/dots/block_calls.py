@@ -66,13 +66,13 @@ class Experiments:
         self.given: dict[int, tuple[Array, Array, float, float]] = {}
 
     def block(self, qx: Array, qy: Array, dx: float = 1.0, dy: float = 1.0) -> float:
-        """Return the result of one block."""
+        """Return the result of one block, in units of what 1 by 1 gives."""
         x, y = (
             self.bench.padded(dot_rows.blocks(d, np.asarray(q)[np.newaxis])) for d, q in ((dx, qx), (dy, qy))
         )
         self.made.append(self.bench.answer(self.bench.call(x, y)))
         self.given[id(self.made[-1])] = qx, qy, dx, dy
-        return float(np.frombuffer(self.made[-1].outputs[0], "<f4")[0])
+        return float(np.frombuffer(self.made[-1].outputs[0], "<f4")[0]) / self.bench.factor
 
     def wrong(self, model: Model) -> list[CallResult]:
         """Return the calls that a model does not give."""

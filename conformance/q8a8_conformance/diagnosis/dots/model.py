@@ -66,6 +66,24 @@ class Places(Protocol):
 
 
 @dataclass(frozen=True)
+class Signs:
+    """Blocks whose scales have some signs.
+
+    Attributes
+    ----------
+    of
+        Whether the scales of x and of y are negative: pairs.
+    """
+
+    of: frozenset[tuple[bool, bool]]
+
+    def holds(self, dx: Array, dy: Array) -> Array:
+        """Return which blocks have them: bool [n]."""
+        every = [(np.signbit(dx) == x) & (np.signbit(dy) == y) for x, y in self.of]
+        return np.asarray(np.any(every, axis=0))
+
+
+@dataclass(frozen=True)
 class Prediction:
     """One float.
 
@@ -153,8 +171,8 @@ class Model:
         What is added to a block's sum: of "x" or "y", so many times the sum of the codes so many blocks
         further on.
     local
-        What is otherwise at some blocks of a row: pairs of a function (nb) -> bool [nb] and fields of a
-        model.
+        What is otherwise at some blocks of a row: pairs of a function (nb) -> bool [nb], or the signs of
+        scales, and fields of a model.
     only
         What is otherwise in some of four results: pairs of their numbers and fields of a model.
     partial
@@ -186,7 +204,7 @@ class Model:
     given: tuple[int, Step] | None = None
     scaled: tuple[tuple[Sequence[int], int, int], ...] = ()
     taken: tuple[tuple[str, int, int], ...] = ()
-    local: tuple[tuple[Callable[[int], Array], Mapping[str, Any]], ...] = ()
+    local: tuple[tuple[Callable[[int], Array] | Signs, Mapping[str, Any]], ...] = ()
     only: tuple[tuple[frozenset[int], Mapping[str, Any]], ...] = ()
     partial: Partial | None = None
     bits: int = FLOAT_BITS
@@ -322,7 +340,12 @@ class Model:
     ) -> tuple[float, float, bool, bool]:
         """Return the sum without rounding, what roundings may add, whether sums may round, and overflow."""
         d, sizes, terms = self._terms(x, y, meeting, nb)
-        every = [places_of(nb)[meeting[0] % max(nb, 1)] for places_of, _ in self.local]
+        every = [
+            where.holds(*self._widened(x, y, *meeting[-2:]))
+            if isinstance(where, Signs)
+            else where(nb)[meeting[0] % max(nb, 1)]
+            for where, _ in self.local
+        ]
         for held in {some for some in zip(*every, strict=True) if any(some)}:
             here = np.all([of == is_so for of, is_so in zip(every, held, strict=True)], axis=0)
             changes = joined(one for (_, one), is_so in zip(self.local, held, strict=True) if is_so)
