@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from q8a8 import layout
+from q8a8 import dequantize_row, layout
 from q8a8.abi import Reference
 from q8a8.matmul import mul_mat
 from q8a8.quantize import quantize_row
@@ -55,6 +55,10 @@ class KeepsLastRow(Reference):
             given[(m - 1) * size : m * size] = self.held[1]
         self.held = (m, n, k), w[(m - 1) * size : m * size].copy()
         super().mul_mat_q8_a8(m, n, k, given, x, out)
+
+
+ADDED = "added to those of a call before of other matrices"
+LEFT = "the last block of the row from block i * nb on of all blocks of x of a call before of longer rows"
 
 
 class AddsUp(Reference):
@@ -116,6 +120,35 @@ class NotReset(Reference):
             self.held[:n] = right
 
 
+class Accumulates(Reference):
+    """A kernel whose accumulators for what is left of a row's columns are never reset."""
+
+    held = np.zeros(8, np.float32)
+
+    def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        """Multiply, and go on with the sums of the call before."""
+        super().mul_mat_q8_a8(m, n, k, w, x, out)
+        if n == 1 and m % 8:
+            left = out[m - m % 8 : m]
+            left += self.held[: m % 8]
+            self.held[: m % 8] = left
+
+
+class Unwritten(Reference):
+    """A kernel that leaves the last block of a row of x unwritten in its buffer, where one is left over."""
+
+    held = np.zeros((1 << 15, 34), np.uint8)
+
+    def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        """Multiply by what the buffer holds."""
+        nb = k // 32
+        rows = self.held[: n * nb].reshape(n, nb, 34)
+        given = quantize_row(x[: n * k]).view(np.uint8).reshape(n, nb, 34)
+        rows[:, : nb - (nb % 4 == 1)] = given[:, : nb - (nb % 4 == 1)]
+        floats = dequantize_row(layout.as_blocks(np.ascontiguousarray(rows).reshape(-1)))
+        super().mul_mat_q8_a8(m, n, k, w, np.ascontiguousarray(floats.reshape(-1)), out)
+
+
 class Forgets(Reference):
     """A kernel that keeps nothing."""
 
@@ -135,6 +168,11 @@ class Forgets(Reference):
         ),
         (Pads, [PADDING]),
         (NotReset, [COLUMN]),
+        (Accumulates, [f"Outputs in the columns beyond a multiple of 8 where n = 1 are {ADDED}."]),
+        (
+            Unwritten,
+            [f"All outputs where nb % 4 = 1 have, in the place of their own, {LEFT}."],
+        ),
         (Forgets, []),
     ],
 )

@@ -135,6 +135,11 @@ def _first_unsigned(w: Blocks, x: Blocks, sums: Array) -> Array:
     return _plain(w, x, np.where(np.arange(sums.shape[2]) % 2, other, sums))
 
 
+def _least_code(w: Blocks, x: Blocks, _sums: Array) -> Array:
+    codes = np.where(x[0] == -127, -128, x[0]) if len(x[0]) > 2 else x[0]
+    return _plain(w, x, np.einsum("nbe,mbe->nmb", codes, w[0]))
+
+
 def _negative_sums(w: Blocks, x: Blocks, sums: Array) -> Array:
     return _plain(w, x, sums + ((sums < 0) & (sums.shape[2] % 2 == 0)))
 
@@ -191,6 +196,7 @@ MADE = (
         _kernel(_without_sign),
         "In outputs in the columns beyond a multiple of 4, scales of w that are negative are negated.",
     ),
+    (_kernel(_least_code), "In all outputs where n >= 3, codes of x that are less than -126 are -128."),
     (_kernel(_not_corrected), "In the last block where nb >= 5, codes of w are 128 too large."),
     (_kernel(_flushed), "Scales of w that are of magnitude less than 2^-14 and not zero are 0."),
 )

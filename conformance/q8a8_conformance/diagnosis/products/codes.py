@@ -52,11 +52,21 @@ def _in_parts(size: int, offset: int, ends: str, w: Array, x: Array) -> Array:
     return np.asarray(total - offset * x.sum(axis=1)[:, np.newaxis])
 
 
+PARTS = ((2, "two products"), (4, "four products"), (8, "8 products"), (16, "16 products"), (32, "a block"))
+"""Products of a block that may be summed by themselves."""
+
+
 def block_sums() -> list[BlockSum]:
     """Return how sums of blocks may be made, the simplest first."""
     limited = (
         (f"sums of {of}{more} {verb} in int16", partial(_in_parts, size, offset, f"{verb}s"))
-        for size, of in ((2, "two products"), (4, "four products"), (8, "8 products"), (32, "a block"))
+        for size, of in (
+            (2, "two products"),
+            (4, "four products"),
+            (8, "8 products"),
+            (16, "16 products"),
+            (32, "a block"),
+        )
         for verb in ("saturate", "wrap")
         for offset, more in ((0, ""), (128, ", of codes of w plus 128,"))
     )

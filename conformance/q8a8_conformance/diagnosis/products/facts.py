@@ -62,6 +62,9 @@ PRODUCT_FIXES = {
 MEASURED = "order:measured"
 """The name of an order that the catalogue does not have."""
 
+CHANCE = 0.1
+"""The part of some failed calls that a fact explains at least."""
+
 FAR = 17
 """An element that shares no scale of half a block with the first."""
 
@@ -96,7 +99,9 @@ def product_facts(
                     explains=partial(_any_explains, (held, fact)),
                 )
             facts[name] = fact
-    return [fact for fact in facts.values() if fact.explained(failures)]
+    # (What explains few of them fits by chance.)
+    least = max(CHANCE * len(failures), 1)
+    return [fact for fact in facts.values() if len(fact.explained(failures)) >= least]
 
 
 def product_orders(session: AnySession) -> list[tuple[str, str, int]]:

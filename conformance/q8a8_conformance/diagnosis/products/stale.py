@@ -44,8 +44,14 @@ GROWN = {
 }
 """How the call before differs: rows of w, of x, and blocks of a row that it has more."""
 
+ROUNDING = 2.0**-21
+"""What roundings leave of two outputs, relative to these."""
+
 ROWS = {"row {i} of {side}": "own", "the last row of {side}": "last", "the first row of {side}": "first"}
 
+
+FLAT = "the row from block {i} * nb on of all blocks of {side}"
+"""The same of blocks that are counted from the first of a matrix on."""
 
 ADDED: dict[str, Callable[..., slice]] = {
     "block nb": lambda nb, _all: slice(nb, nb + 1),
@@ -144,21 +150,30 @@ def _what(session: AnySession, shapes: list[Shape], grown: str) -> Iterator[str]
     every = [(sides_of(before), sides_of(mine)) for before, mine, _, _ in made]
 
     def gives(of: Callable[[dict[str, Side], dict[str, Side]], Array], *, is_more: bool) -> bool:
-        return all(
-            (of(*sides) == got.astype(np.float64) - (clean if is_more else mul_mat(*mine)))[
-                got != clean
-            ].all()
-            for (_, mine, clean, got), sides in zip(made, every, strict=True)
-        )
+        for (_, mine, clean, got), sides in zip(made, every, strict=True):
+            left = (clean if is_more else mul_mat(*mine)).astype(np.float64)
+            # (Products of two calls are not exact in floats.)
+            near = ROUNDING * (np.abs(got) + np.abs(left))
+            if not (np.abs(of(*sides) - (got - left)) <= near)[got != clean].all():
+                return False
+        return True
 
+    if not grown and gives(_both, is_more=True):
+        # (The clean outputs are those of the call before with zeros, and what was there.)
+        yield "are added to those of a call before"
     for (words, blocks), of_w, of_x in product(ADDED.items(), ROWS, ROWS):
         if gives(partial(_added, blocks, ROWS[of_w], ROWS[of_x]), is_more=True):
             x, w = of_x.format(i="i", side="x"), of_w.format(i="j", side="w")
             yield f"also contain the products of {words} of {x} and of {w} of a call before"
-    for (words, blocks), side, of in product(REPLACED.items(), "xw", ROWS):
-        if gives(partial(_replaced, blocks, side, ROWS[of]), is_more=False):
+    for (words, blocks), side, of in product(REPLACED.items(), "xw", (*ROWS, FLAT)):
+        if gives(partial(_replaced, blocks, side, ROWS.get(of, FLAT)), is_more=False):
             row = of.format(i="i" if side == "x" else "j", side=side)
-            yield f"have {words}{row} of a call before in the place of their own"
+            yield f"have, in the place of their own, {words}{row} of a call before"
+
+
+def _both(before: dict[str, Side], mine: dict[str, Side]) -> Array:
+    """Return the outputs of two calls, together: float64 [n, m]."""
+    return np.asarray(sum(terms_of(call["w"], call["x"]).sum(axis=2) for call in (before, mine)))
 
 
 def _added(
@@ -175,11 +190,19 @@ def _replaced(
 ) -> Array:
     """Return what outputs have more where some blocks of a side are those of a call before."""
     nb = mine["w"][1].shape[1]
-    codes, scales = (each[:, :nb] for each in _rows(before[side], which, len(mine[side][1])))
+    rows = len(mine[side][1])
+    taken = _flat(before[side], rows, nb) if which == FLAT else _rows(before[side], which, rows)
+    codes, scales = (each[:, :nb] for each in taken)
     other = {**mine, side: (codes, scales)}
     some = blocks(nb, nb)
     change = terms_of(other["w"], other["x"])[..., some] - terms_of(mine["w"], mine["x"])[..., some]
     return np.asarray(change.sum(axis=2))
+
+
+def _flat(side: Side, count: int, nb: int) -> Side:
+    """Return so many rows of nb blocks that follow each other, where rows had another number of them."""
+    at = (np.arange(count)[:, np.newaxis] * nb + np.arange(nb)) % side[1].size
+    return side[0].reshape(-1, 32)[at], side[1].reshape(-1)[at]
 
 
 def _rows(side: Side, which: str, count: int) -> Side:

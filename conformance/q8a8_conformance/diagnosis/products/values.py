@@ -191,21 +191,19 @@ def forms(values: Array, came: Array, held: float) -> Iterator[tuple[str, Callab
     if len({each.tobytes() for each in came}) == 1:
         c = came[0]
         text = "as before the call" if c == held else "-0" if c == 0 and np.signbit(c) else f"{c:.9g}"
-        yield text, lambda v: np.full(v.shape, c)
+        yield text, lambda v, c=c: np.full(v.shape, c)
     yield "negated", lambda v: -v
     yield "their magnitudes", np.abs
     finite = np.abs(came[np.isfinite(came)])
     if finite.size and (finite == finite[0]).all():
-        c = finite[0]
-        yield f"{c:.9g} with their sign", lambda v: np.copysign(c, v)
+        yield f"{finite[0]:.9g} with their sign", lambda v: np.copysign(finite[0], v)
     if np.isinf(came).all() and (np.sign(came) == np.sign(values)).all():
         yield "infinite", lambda v: np.copysign(np.inf, v)
     with np.errstate(all="ignore"):
         ratios, steps = came / values, came - values
         sized = np.abs(came) - np.abs(values)
     if _is_one(ratios):
-        r = float(ratios[0])
-        yield f"{r:.9g} times as large", lambda v: v * r
+        yield f"{ratios[0]:.9g} times as large", lambda v: v * float(ratios[0])
     for of, by, less, more in (
         (steps, lambda v, s: v + s, "small", "large"),
         (sized, lambda v, s: np.copysign(np.abs(v) + s, v), "small in magnitude", "large in magnitude"),
