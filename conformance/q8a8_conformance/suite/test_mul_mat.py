@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from q8a8 import quantize_row
 from q8a8_conformance.inputs import calls, mul_mat_rows
 from q8a8_conformance.inputs.known_calls import Known, known_product
 from q8a8_conformance.inputs.long_rows import WIDTHS
@@ -37,9 +38,6 @@ SHAPES: dict[str, tuple[tuple[int, int, int], ...]] = {
     "one-column": tuple((1, n, 1 + n % 4) for n in SIDES),
     "rows": tuple((SIDES[5 * i % 13], n, 1 + i % 3) for i, n in enumerate(SIDES)),
     "columns": tuple((m, SIDES[7 * i % 13], 2 - i % 2) for i, m in enumerate(SIDES)),
-    "every-row": tuple((1 + n % 3, n, 1) for n in range(1, 200)),
-    "every-column": tuple((m, 1 + m % 3, 1) for m in range(1, 200)),
-    "widths": tuple((1 + nb % 3, 1 + nb % 2, nb) for nb in WIDTHS),
     "blocks": tuple(
         (3 + i % 3, 2 + i % 4, nb)
         for i, nb in enumerate((*range(1, 18), 31, 32, 33, 63, 64, 65, 127, 128, 129, 257))
@@ -62,6 +60,9 @@ SHAPES: dict[str, tuple[tuple[int, int, int], ...]] = {
 }
 """Shapes of products by what varies: m, n and blocks of a row. (3840 and 3360 are multiples of most tiles
 that are no power of two.)"""
+
+EVERY = 199
+"""Up to this number of rows on either side each one comes."""
 
 JOINT = (
     *((73, 17, 9), (145, 49, 17), (721, 241, 25), (241, 721, 9), (5041, 17, 9), (17, 5041, 9)),
@@ -108,6 +109,34 @@ def test_exact(judge: Judge, shapes: tuple[tuple[int, int, int], ...]) -> None:
     judge.require(calls.MUL_MAT)
     for m, n, nb in shapes:
         judge_product(judge, *mul_mat_rows.exact(m, n, nb), exact=True)
+
+
+@pytest.mark.rule(*VALUES)
+def test_every_side(judge: Judge) -> None:
+    """Multiply matrices with each number of rows, by as many less."""
+    judge.require(calls.MUL_MAT)
+    w, x = mul_mat_rows.exact(EVERY, EVERY, 1)
+    right = np.frombuffer(known_product(w, x).expected["out"], "<f4").reshape(EVERY, EVERY)
+    parts = (calls.mul_mat(w[:m], x[: EVERY + 1 - m]) for m in range(1, EVERY + 1))
+    for call in judge.ahead(parts, lambda call: call):
+        expected = {"out": right[: call.bx, : call.bs].tobytes()}
+        if not judge.compare(call, judge.run(call), expected, message="the product differs"):
+            return
+
+
+@pytest.mark.rule(*VALUES)
+def test_widths(judge: Judge) -> None:
+    """Multiply two rows as wide as models have them: parts of long ones, whose sums no order rounds."""
+    judge.require(calls.MUL_MAT)
+    w, x = mul_mat_rows.exact(1, 1, max(WIDTHS))
+    both = [(one["weight_scale"].astype(float), one["weight_qs"].astype(int)) for one in (w, quantize_row(x))]
+    (dw, wq), (dx, xq) = both
+    sums = np.cumsum(dw * dx * (wq * xq).sum(axis=-1)).astype("<f4")
+    parts = (calls.mul_mat(w[:, :nb], x[:, : 32 * nb]) for nb in WIDTHS)
+    for call in judge.ahead(parts, lambda call: call):
+        expected = {"out": sums[call.n // 32 - 1].tobytes()}
+        if not judge.compare(call, judge.run(call), expected, message="the product differs"):
+            return
 
 
 @pytest.mark.rule(*VALUES)
