@@ -253,7 +253,8 @@ def _experiments(
     yield lambda: fields.fields(bench)
     yield lambda: layouts.layouts(bench)
     bench.encoders = layouts.encoders_of(bench.version, [*base, *found])
-    prepared = (not bench.encoders and prepared) or _prepare(bench)
+    # (What 1 by 1 gives is another number where scales are written otherwise.)
+    prepared = (not (found or bench.encoders) and prepared) or _prepare(bench)
     if bench.nrc == 2:
         yield from _of_two(bench, base, found, failed, is_prepared=prepared)
         return

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from q8a8_conformance.diagnosis.dots import candidates
+from q8a8_conformance.diagnosis.dots.elements import elements_words
 from q8a8_conformance.reveal.quantizers.words import ranges
 
 if TYPE_CHECKING:
@@ -97,6 +98,10 @@ def _moves(moved: Mapping[int, int]) -> Iterator[str]:
         yield f"element j meets y's element {rule}{which}"
         return
     for span in spans[: SPANS if len(spans) > 2 * SPANS else None]:
+        if span[-1] - span[0] >= len(span):
+            by = moved[span[0]] - span[0]
+            yield f"{elements_words(span)} meet y's element j {'-' if by < 0 else '+'} {abs(by)}"
+            continue
         meet = "meet" if len(span) > 1 else "meets"
         yield f"{_elements(span)} {meet} y's {_elements([moved[j] for j in span])}"
     if len(spans) > 2 * SPANS:
