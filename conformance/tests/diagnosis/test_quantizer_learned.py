@@ -97,6 +97,15 @@ def _even_in_some_lanes_and_inverse_of_d(x: Array, y: Array) -> None:
     y[:, 2:] = np.rint(v).astype(np.int8).view(np.uint8)
 
 
+def _truncated_lanes_and_inverse_of_d(x: Array, y: Array) -> None:
+    v, h = _products(x)
+    with np.errstate(all="ignore"):
+        inverse = np.where(h == 0, F32(0), F32(1) / (plain.amax(x) / F32(127)))
+    v[7::8] = (x * inverse[:, np.newaxis])[7::8]
+    v[:, 4:] = plain.to_integer(v[:, 4:])
+    y[:, 2:] = np.trunc(v).astype(np.int8).view(np.uint8)
+
+
 def _narrowed(x: Array, y: Array) -> None:
     seen = np.clip(x, F32(-65504), F32(65504)).astype(np.float16).astype(F32)
     for block, amax, into in zip(seen, plain.amax(seen), y, strict=True):
@@ -159,6 +168,10 @@ LAWS: dict[str, tuple[str, type[Kernel], list[str]]] = {
     "two-recipes": (ROW, row_of(_even_in_some_lanes_and_inverse_of_d), [
         "Halves are rounded to the even integer, in elements 0 to 7 of a block.",
         "Elements are multiplied by f32(1/d), in the last block where nb is odd.",
+    ]),
+    "hidden-by-another": (ROW, row_of(_truncated_lanes_and_inverse_of_d), [
+        "Elements are truncated, not rounded: a C cast, in elements 0 to 3 of a block.",
+        "Elements are multiplied by f32(1/d), in the last block of every 8.",
     ]),
     "narrowed": (ROW, row_of(_narrowed), [
         "Elements are rounded to a half, up to 65504 in magnitude.",

@@ -7,6 +7,7 @@ one, or two or three that hold together. Besides them steps of the arithmetic ma
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -70,7 +71,8 @@ def law_facts(
     most = 0
     try:
         search = Search(calls, failed)
-        for base, laws in tried:
+        nearly = ((DESIGN, (law,)) for law in search.nearly(DESIGN))
+        for base, laws in itertools.chain(tried, nearly):
             found = _needed(Arithmetic(calls.function, base, search.laws(base, laws)), search, failed)
             facts = _facts(found, failed, steps)
             count = len({id(one) for fact in facts for one in fact.explained(failed)})

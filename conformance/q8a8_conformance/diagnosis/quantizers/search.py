@@ -19,15 +19,16 @@ import numpy as np
 
 from q8a8_conformance.diagnosis.quantizers import cases as cases_of
 from q8a8_conformance.diagnosis.quantizers.cases import Case, case_of, merged, same_units
-from q8a8_conformance.diagnosis.quantizers.conditions import condition_of
+from q8a8_conformance.diagnosis.quantizers.conditions import condition_of, of_lanes
 from q8a8_conformance.diagnosis.quantizers.counted import counted_effects
 from q8a8_conformance.diagnosis.quantizers.counted_blocks import counted_in_blocks
 from q8a8_conformance.diagnosis.quantizers.effect import DESIGN, together
-from q8a8_conformance.diagnosis.quantizers.effects import changed_effects, effects
+from q8a8_conformance.diagnosis.quantizers.effects import changed_effects, effects, recipe_effects, recipes
 from q8a8_conformance.diagnosis.quantizers.indices import index_effects
 from q8a8_conformance.diagnosis.quantizers.ratios import ratio_effects
 from q8a8_conformance.diagnosis.quantizers.sources import measured_effects, placed_effects
 from q8a8_conformance.diagnosis.quantizers.states import Condition, Question, given, known_units
+from q8a8_conformance.reveal.quantizers.calls import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -76,6 +77,9 @@ NEAR = 8
 
 ALIKE = 3
 """Effects of one kind that the sample does not tell apart of which the calls decide."""
+
+NEARLY = 0.8
+"""The part of what an effect would change that it gives where it is the main mistake."""
 
 ENOUGH = 10
 """Wrong units that a law must give, where others stay open."""
@@ -183,6 +187,27 @@ class Search:
         mixed = tuple((law.effect.steps, law.condition.units) for law in known)
         laws = _Round(self._calls, [case.with_base(base, mixed) for case in self._all]).laws()
         return (*known, *laws)
+
+    def nearly(self, base: Recipe) -> Iterator[Law]:
+        """Yield a step that gives nearly all of what is wrong in some elements of rows, as a law.
+
+        What another mistake does there, too, may hide the rest.
+        """
+        best: tuple[int, Effect, Array] | None = None
+        cases = merged([case.with_base(base) for case in self._all if case.is_row])
+        for effect in recipe_effects(recipes(base), base) if cases else ():
+            counts = np.zeros((2, BLOCK), np.int64)
+            for case in cases if len(effect.steps) == 1 else ():
+                same, changes, known = given(effect, case)
+                told = changes & known
+                counts += [(told & of)[:, 1:].sum(axis=0) for of in (same & case.wrong, np.True_)]
+            lanes = counts[0] > NEARLY * counts[1]
+            found = int(counts[0, lanes].sum())
+            if found >= ENOUGH and (best is None or found > best[0]):
+                best = found, effect, lanes
+        if best is not None:
+            lanes = np.flatnonzero(best[2]).tolist()
+            yield Law(best[1], of_lanes(lanes) if len(lanes) < BLOCK else Condition())
 
     def left(self, base: Recipe, laws: Sequence[Law]) -> int:
         """Count the units of the calls that laws beside a recipe do not give."""
