@@ -354,7 +354,7 @@ def _by_form(case: Case, form: Callable[[Array, Array], Array], zero: str) -> Gi
 def recipes(base: Recipe = DESIGN) -> tuple[Recipe, ...]:
     """Return other ways to compute than a recipe, those that differ in the fewest steps first."""
     every: list[Recipe] = [replace(base, rounding=rounding) for rounding in ROUNDINGS]
-    every += [replace(base, half=half) for half in HALVES]
+    every += [replace(base, half=half, inverse=inv) for half in HALVES for inv in (base.inverse, "1/half")]
     every += [replace(base, scale=scale) for scale in SCALES]
     every += [replace(base, amax=amax) for amax in LARGEST]
     every += [
