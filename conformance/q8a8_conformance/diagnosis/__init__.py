@@ -362,6 +362,9 @@ def _terms_of_products(session: AnySession, failures: Sequence[Failure]) -> list
             if same:
                 explains = partial(_explained_by, (same.explains, fact.explains))
                 facts[facts.index(same)] = replace(same, explains=explains)
+            elif fact in places and fact not in of_any and 4 * len(fact.explained(failures)) < len(failures):
+                # (What a single shape shows explains few by chance.)
+                continue
             elif fact.explained(_left(failures, facts)) or (fact in first and fact.explained(failures)):
                 facts.append(fact)
     if left := _left(failures, facts):

@@ -176,7 +176,12 @@ is wrong are a fact. The condition is about places, elements, values, and the va
 
 ## Matrix products
 
-First it is found where outputs come from: products in which rows are numbered, in which one block counts,
+First products in which a step has a chosen value show what becomes of it: a code, a scale, the product of two
+scales, a weight, the sum of a block, its term, an output. What came of many values is a rounding, or a
+condition and what such values become (`values-changed`, `outputs-changed`); values in two blocks show sums of
+several that are rounded (`chunk-sums`).
+
+Then it is found where outputs come from: products in which rows are numbered, in which one block counts,
 and into outputs that held something show `outputs-not-written`, `outputs-added`, `outputs-of-other-rows`,
 `scales-of-other-rows`, `blocks-miscounted` and `empty-not-written`, each with the shapes in which it is so.
 Shapes around the first wrong one, along m, n and the blocks of a row, give one rule for all: the columns and

@@ -163,7 +163,9 @@ def rounding_of(values: Array, came: Array) -> Rounding | None:
     limits: list[tuple[float | None, bool]] = [(None, False)]
     largest = float(np.abs(came[some]).max())
     if np.isinf(came).any():
-        limits = [(largest, True)]
+        # (Of a half it is known where infinities begin.)
+        is_half = largest <= LARGEST_HALF <= np.abs(values[np.isinf(came)]).min()
+        limits = [(LARGEST_HALF if is_half else largest, True)]
     elif (np.abs(values) > largest).any():
         limits.append((largest, False))
     least = np.abs(values[values != 0]).min(initial=np.inf)
