@@ -339,8 +339,11 @@ def _product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fac
 def _sources_of_products(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
     """Return the same of outputs that do not depend on their values."""
     stored = placement_facts(session, failures)
-    failures = _left(failures, stored)
-    return [*stored, *_terms_of_products(session, failures)] if failures else stored
+    if not _left(failures, stored):
+        return stored
+    others = _terms_of_products(session, failures)
+    # (Of single rows that are others' a few shapes may say where they are stored.)
+    return others if not _left(failures, others) else [*stored, *others]
 
 
 def _terms_of_products(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
