@@ -20,6 +20,7 @@ from q8a8_conformance.diagnosis.dots import (
     entries,
     fields,
     four_results,
+    halves,
     history,
     layouts,
     local,
@@ -135,6 +136,9 @@ def kept_facts(
 
 SINGLE = ("half-read", "product-wrong")
 """Facts about single values."""
+
+SCALED = {"widen_x", "widen_y", "scale_product"}
+"""Steps of scales."""
 
 MISTAKES = 2
 """Kinds of places that are looked for, each with what is otherwise there."""
@@ -323,6 +327,10 @@ def _of_blocks(
         is_last = bench.lengths[-1] >= shortest if shortest <= entries.LONGEST_ROW else 1 in bench.lengths
         if not found and is_last:
             yield lambda: entries.entries(bench, failed)
+        elif found and not any(SCALED & one.changes.keys() for one in [*base, *found]):
+            # (Beside what is wrong in rows, halves of a few exponents may be misread.)
+            together = _Together([*base, *found])
+            yield lambda: halves.halves(bench, [one for one in failed if not together.is_explained(one)])
 
 
 def _look_alone(
