@@ -41,6 +41,10 @@ ZEROS = ("zero-scale", "zero", "tiny", "small-scale", "subnormal-scale")
 """Conditions on values under which a block of zeros, or the test for one, is what is wrong."""
 
 
+LIMITED = ("amax", "the scale")
+"""What limits are about below which a block is small."""
+
+
 @dataclass(frozen=True)
 class Arithmetic:
     """What a quantizer computes: a recipe, and the laws by which it differs from it."""
@@ -139,7 +143,8 @@ def _facts(found: Arithmetic, failed: Sequence[Failure], steps: Steps) -> list[F
 def _rule(law: Law, function: str) -> str:
     """Return the rule that a law breaks: what is lost at places is no matter of blocks of zeros."""
     is_lost = law.effect.fact in {"value-unwritten", "value-zero"}
-    if not is_lost or law.condition.data.get("values") in ZEROS or "zero" in law.condition.data:
+    values = str(law.condition.data.get("values", ""))
+    if not is_lost or values in ZEROS or values.startswith(LIMITED) or "zero" in law.condition.data:
         return law.effect.rule
     if law.effect.rule == "Q8A8-QNT-3":
         return "Q8A8-QNT-4"
