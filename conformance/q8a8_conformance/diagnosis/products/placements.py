@@ -68,7 +68,6 @@ OBLONGS = tuple((a, b) for a in (2, 4, 8, 16) for b in (2, 4, 8, 16, 32) if a !=
 """Rows and columns of tiles of outputs that may be transposed, or stored column by column."""
 
 KIND = "outputs-of-other-rows"
-
 _SIZES: tuple[tuple[str, Callable[[int, int, int], int], tuple[int, ...]], ...] = (
     ("m", lambda m, _n, _t: m, (0,)),
     ("n", lambda _m, n, _t: n, (0,)),
@@ -318,13 +317,9 @@ def _is_all(formula: Formula, seen: Seen, *, is_taken: bool) -> bool:
 
 def _is_given(placement: Placement, seen: Seen) -> bool:
     """Return whether all places of a shape hold what a placement gives."""
-
-    def is_of(places: Array, outputs: Array) -> Array:
-        return np.asarray(seen.source[places] == outputs)
-
     # (What nothing is stored at may be right for another reason.)
     empty = seen.kept | seen.zero | (seen.source == np.arange(seen.source.size))
-    return bool(placement.gives(seen.shape, is_of, empty).all())
+    return bool(placement.gives(seen.shape, lambda at, of: seen.source[at] == of, empty).all())
 
 
 def _formulas(some: Sequence[Seen], *, is_taken: bool) -> Iterator[Formula]:
@@ -447,10 +442,8 @@ def _accounts(placement: Placement, result: Failure) -> Array:
 
     def is_of(places: Array, outputs: Array) -> Array:
         with np.errstate(invalid="ignore"):
-            return np.asarray(
-                (np.abs(got[places] - total.reshape(-1)[outputs]) <= near[outputs])
-                | (got[places] == exact[outputs])
-            )
+            is_near = np.abs(got[places] - total.reshape(-1)[outputs]) <= near[outputs]
+        return np.asarray(is_near | (got[places] == exact[outputs]))
 
     empty = (got.view(np.uint32) == held.view(np.uint32)) | (got == 0)
     return np.asarray(wrong & placement.gives(shape, is_of, empty).reshape(wrong.shape))
