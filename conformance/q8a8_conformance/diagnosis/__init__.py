@@ -206,12 +206,16 @@ def _of_dot(
     plain, elsewhere = (
         [one for _, kept in sorted(held.items()) for one in kept] for held in (groups, placed)
     )
-    facts = []
+    facts: list[Fact] = []
     if probe and (turn := every_nth([one for one in plain if not matches(Model(), one)], probe)):
-        facts = dot_facts(function, groups, turn.make, limits.experiments)
+        with suppress(NoAnswerError):
+            facts = dot_facts(function, groups, turn.make, limits.experiments)
         facts = [turn.of_fact(fact) for fact in facts] or [turn.fact(plain)]
     elif probe and (plain or elsewhere):
-        facts = dot_facts(function, groups, probe, limits.experiments, placed=placed, restart=limits.restart)
+        with suppress(NoAnswerError):
+            facts = dot_facts(
+                function, groups, probe, limits.experiments, placed=placed, restart=limits.restart
+            )
     failures = [
         *(one for one in plain if not matches(Model(), one) or any(fact.explains(one) for fact in facts)),
         *(one for one in elsewhere if any(fact.explains(one) for fact in facts)),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from q8a8_conformance.diagnosis.dots import dot_facts
 from q8a8_conformance.diagnosis.dots.arithmetic import of_signs
 from q8a8_conformance.diagnosis.dots.bench import Bench
 from q8a8_conformance.diagnosis.dots.block_values import of_other_rows
@@ -15,7 +16,7 @@ from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.protocol.deadline import Deadline
 from q8a8_conformance.results.observations import CallResult
 
-from .dot_calls import FourResults, facts_about, failed, own, probe_of, scale, term
+from .dot_calls import FourResults, facts_about, failed, own, probe_of, sample, scale, term
 
 if TYPE_CHECKING:
     from q8a8_conformance.inputs.arrays import Array
@@ -263,3 +264,10 @@ def test_conditions_of_four_results(by_distance: bool, sentence: str) -> None:
     facts, failures = facts_about(DOT, _Stored(by_distance=by_distance))
     assert [fact.sentence for fact in facts] == [sentence]
     assert facts[0].explained(failures) == failures
+
+
+def test_time_that_is_up_is_no_error() -> None:
+    """Without time for an experiment nothing is found, and nothing raised."""
+    probe = probe_of(FourResults(exchanged_scales))
+    failures = {2: failed(sample(DOT, 2), probe)}
+    assert dot_facts(DOT, failures, probe, seconds=0.0) == []

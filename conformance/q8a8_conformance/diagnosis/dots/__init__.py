@@ -8,6 +8,7 @@ failed calls, and so decides which of them a fact explains.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -181,7 +182,8 @@ def _look_at_lengths(bench: Bench, base: Sequence[Measured], failed: Sequence[Ca
     """Make the experiments on short rows; where these are right, on rows of the shortest failed length."""
     shortest = _shortest(failed)
     if bench.nrc == 2:
-        bench.apart = two_rows.rows_apart(bench, min(failed, key=lambda one: one.call.n))
+        with suppress(NoAnswerError):  # (Time may be up: what one row at a time has shown stays known.)
+            bench.apart = two_rows.rows_apart(bench, min(failed, key=lambda one: one.call.n))
     found = _look(bench, base, failed)
     if bench.apart is not None and not found:
         return list(_look_apart(bench, bench.apart, base, failed))
