@@ -140,6 +140,8 @@ class Model:
         What happens to terms at some places of a row.
     strides, places
         (nb, bx, by) -> bytes; (bs) -> floats.
+    half_x, half_y
+        (halves as they are stored) -> halves as they are read; None where these are the same.
     widen_x, widen_y
         (halves) -> float64.
     products, block_sum
@@ -187,6 +189,8 @@ class Model:
     placed: tuple[tuple[Places, Effect], ...] = ()
     strides: Step = strides
     places: Step = places
+    half_x: Step | None = None
+    half_y: Step | None = None
     widen_x: Step = widen
     widen_y: Step = widen
     products: Step = products
@@ -333,6 +337,8 @@ class Model:
     def _widened(self, x: list[Array], y: list[Array], of_x: Array, of_y: Array) -> tuple[Array, Array]:
         """Return the scales of some blocks of x and of y: float64 [n] each."""
         halves_x, halves_y = self.pick(x[0][of_x], x[1][of_x], y[0][of_y], y[1][of_y])
+        halves_x = halves_x if self.half_x is None else self.half_x(halves_x)
+        halves_y = halves_y if self.half_y is None else self.half_y(halves_y)
         return self.widen_x(halves_x), self.widen_y(halves_y)
 
     def _dot(
