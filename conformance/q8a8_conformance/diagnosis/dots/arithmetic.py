@@ -75,6 +75,12 @@ def block_steps(
     order = [*wrong, *(one for one in done.made if one not in wrong)]
     single = (one for one in steps if _gives_all(Model(**{**base, **one.changes}), order))
     parts = tuple(itertools.islice(single, 1)) or staged(done, base)
+    if bench.factor != 1 and not _gives_all(_with(base, parts), order):
+        # (Not all products need be so many times as large: some may be counted so often, and others not.)
+        factor, bench.factor = bench.factor, 1.0
+        whole = staged(done, base)
+        bench.factor = factor
+        parts = whole if _gives_all(_with(base, whole), order) else parts
     if not parts or not _gives_all(_with(base, parts), order):
         parts = _two_of(bench, base, order, steps, len(wrong)) or parts
     return done, wrong, parts
