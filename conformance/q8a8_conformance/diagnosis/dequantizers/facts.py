@@ -38,7 +38,8 @@ from q8a8_conformance.diagnosis.dequantizers.state import (
     neutral,
     over_calls,
 )
-from q8a8_conformance.diagnosis.facts import Difference, Evidence, Fact, MeasuredFunction, words
+from q8a8_conformance.diagnosis.facts import Difference, Evidence, Fact, words
+from q8a8_conformance.diagnosis.measured_function import MeasuredFunction
 from q8a8_conformance.diagnosis.quantizers.values import state_facts
 from q8a8_conformance.inputs.calls import DEQUANTIZE
 from q8a8_conformance.reveal.asking import NoAnswerError

@@ -16,7 +16,8 @@ import numpy as np
 
 from q8a8.recipe import RECIPES, Recipe, defined
 from q8a8_conformance.diagnosis.causes import FIXES
-from q8a8_conformance.diagnosis.facts import Difference, Evidence, Fact, MeasuredFunction, without_part, words
+from q8a8_conformance.diagnosis.facts import Difference, Evidence, Fact, without_part, words
+from q8a8_conformance.diagnosis.measured_function import MeasuredFunction
 from q8a8_conformance.diagnosis.quantizers.counted_blocks import uncounted_sentence
 from q8a8_conformance.diagnosis.quantizers.evidence import candidates, show
 from q8a8_conformance.diagnosis.quantizers.steps import FUSED, STEP_FIXES, STEP_RULES, named_step
