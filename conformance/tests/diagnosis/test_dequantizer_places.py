@@ -54,6 +54,12 @@ def _last_with(some: Array) -> Array:
     return np.where(last < 0, numbers, last)
 
 
+def _borrowed(d: Array) -> Array:
+    """Return scales of which 0x100 is taken off the bits where the low byte is negative as an int8."""
+    bits = d.astype(np.float16).view(np.uint16)
+    return np.asarray((bits - (bits & 0x80) * 2).view(np.float16), F32)
+
+
 def _early(d: Array, q: Array) -> Array:
     """Return what is read where the codes are read two bytes too early, from the scales on."""
     halves = d.astype(np.float16).view(np.int8)
@@ -220,6 +226,10 @@ FOUND: dict[str, tuple[Change, dict[str, str]]] = {
     "powers of two": (
         lambda y, d, q, b: np.where(_power(d) & (np.abs(d) != 1) & (q == 0), np.sin(LANES + b), y),
         {"place-other": "Where the scale is a power of two, with another exponent field than 15 and the"},
+    ),
+    "a low byte with its sign": (
+        lambda _y, d, q, _b: _borrowed(d) * q,
+        {"scale-read": "The scale's low byte is added to the high one as a signed number."},
     ),
     "a borrow": (
         lambda _y, d, q, _b: d * (q - np.where(LANES % 4 == 0, 0, np.roll(q, 1, axis=1) < 0)),

@@ -80,6 +80,13 @@ def _first_of_tiles_twice(nb: int) -> Array:
 _EXCHANGED = "x's element j meets y's element j xor 8, for j = 16 to 31"
 _ODD = "where nb >= 3 and nb is odd"
 
+
+def _borrowed(halves: Array) -> Array:
+    """Take 0x100 off the bits where the low byte is negative as an int8."""
+    bits = halves.view(np.uint16)
+    return np.asarray((bits - (bits & 0x80) * 2).view(np.float16))
+
+
 KERNELS = {
     "octets-exchanged": (
         DOT,
@@ -140,6 +147,12 @@ KERNELS = {
         Steps(pick=lambda xw, _xa, _yw, ya: (xw, swapped_bytes(ya))),
         "block-layout",
         "Y's scale is read with its high byte first.",
+    ),
+    "x-low-byte-signed": (
+        DOT_REAL,
+        Steps(pick=lambda xw, _xa, _yw, ya: (_borrowed(xw), ya)),
+        "block-layout",
+        "X's scale is read with its low byte added to the high one as a signed number.",
     ),
     "y-at-the-end": (
         DOT_REAL,

@@ -110,6 +110,10 @@ def _cut(h: Array, bits: int) -> Array:
     return h & ~((1 << bits) - 1)
 
 
+def _added_signed(h: Array) -> Array:
+    return np.asarray(h - (h & 0x80) * 2)
+
+
 _SCALES: tuple[tuple[Any, ...], ...] = (
     ("the sign of the scale is lost", lambda _h, d: np.abs(d), f"{NAMED}scale-magnitude"),
     ("negative scales are read as zero", lambda _h, d: np.maximum(d, F32(0)), f"{NAMED}negative-clamped"),
@@ -129,6 +133,7 @@ _SCALES: tuple[tuple[Any, ...], ...] = (
     ("the scale is read without the hidden bit", lambda h, d: d - _power(h, d)),
     ("the scale is read as a normal half", lambda h, d: _power(h, d) * (1 + (h & 0x3FF) / F32(1024))),
     ("the scale's low byte is sign-extended into the high one", _bits(lambda h: h | (h & 0x80) * 0x1FE)),
+    ("the scale's low byte is added to the high one as a signed number", _bits(_added_signed)),
     ("the scale's low byte is taken for 0", _bits(partial(_cut, bits=8))),
     ("the scale's high byte is taken for 0", _bits(lambda h: h & 0xFF)),
     ("the highest bit of the scale's exponent is lost", _bits(lambda h: h & ~0x4000)),
@@ -149,6 +154,9 @@ def _less_scales() -> Iterator[tuple[str, Change]]:
         yield f"the scale is cut off to {11 - bits} significant bits", _bits(partial(_cut, bits=bits))
         what = f"the scale is rounded to {11 - bits} significant bits"
         yield what, lambda _h, d, bits=bits: significant(d, 11 - bits, np.rint).astype(F32)
+    for bit in range(14):
+        yield f"bit {bit} of the scale is lost", _bits(lambda h, bit=bit: h & ~(1 << bit))
+        yield f"bit {bit} of the scale is set", _bits(lambda h, bit=bit: h | 1 << bit)
     for by in (1, 2, 8, 13, 15, 16, 112):
         power = f"2^{by}" if by > 1 else "2"
         yield f"the scale is multiplied by {power}", lambda _h, d, by=by: d * F32(2.0**by)

@@ -68,6 +68,10 @@ def _sign_extended(bits: Array) -> Array:
     return _as_half(bits | (bits & 0x80) // 0x80 * 0xFF00)
 
 
+def _added_signed(bits: Array) -> Array:
+    return _as_half(bits - (bits & 0x80) * 2)
+
+
 def _forms() -> Iterator[tuple[str, str, str, Form]]:
     """Yield how sixteen bits may be read: names, words, names of the catalogue, and functions of the bits."""
     slug = "scale-read-big-endian"
@@ -76,12 +80,13 @@ def _forms() -> Iterator[tuple[str, str, str, Form]]:
     yield "high-byte", "from its high byte alone", "", lambda bits: _as_half(bits & 0xFF00)
     yield "low-byte", "from its low byte alone", "", lambda bits: _as_half(bits & 0x00FF)
     yield "sign-extended", "with its low byte sign-extended over the high one", "", _sign_extended
+    yield "signed-low-byte", "with its low byte added to the high one as a signed number", "", _added_signed
     for kind, unit in itertools.product(("int16", "uint16"), UNITS):
         words = f"as {'an' if kind == 'int16' else 'a'} {kind}_t{f', in units of 2^-{unit}' * (unit > 0)}"
         yield f"{kind}/{unit}", words, "", partial(_as_integer, kind=kind, unit=unit)
 
 
-OTHER_HALVES = ("big-endian", "high-byte", "low-byte", "sign-extended")
+OTHER_HALVES = ("big-endian", "high-byte", "low-byte", "sign-extended", "signed-low-byte")
 """Forms that are halves of other bits: what is wrong with how halves are read is another step."""
 
 
