@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from q8a8_conformance.diagnosis import shrink
 from q8a8_conformance.diagnosis.causes import CRASH, FIXES, UNEXPLAINED
 from q8a8_conformance.diagnosis.dequantizers.facts import dequantizer_facts
-from q8a8_conformance.diagnosis.dots import dot_facts, kept_facts, orders
+from q8a8_conformance.diagnosis.dots import dot_facts, kept_facts, orders, where_aligned
+from q8a8_conformance.diagnosis.dots.conditions import of_alignment
 from q8a8_conformance.diagnosis.dots.model import Model, matches
 from q8a8_conformance.diagnosis.dots.placed import KEPT, placed_facts
 from q8a8_conformance.diagnosis.dots.side_effects import of_reach, of_side_effect
@@ -315,6 +316,8 @@ def _of_rows(
             facts = facts or kept_facts(function, failures, probe, limits.restart)
             facts = facts or facts_of(session, failures=failures)
         facts = [] if session.is_late and function != MUL_MAT else facts
+        if facts and (aligned := of_alignment(failures, probe)):
+            facts = [where_aligned(fact, aligned) for fact in facts]
 
     def look(under: Probe, members: Sequence[Failure]) -> list[Fact]:
         with suppress(NoAnswerError, CallRefused):

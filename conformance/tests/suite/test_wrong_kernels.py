@@ -128,3 +128,10 @@ def test_rare_lengths_and_values_are_judged(
     """One width, a long odd vector, weights at an address they had, and one amax in thousands are found."""
     tested = q8a8_test("py:partial_kernels:RareRows", "--case", case)
     assert tested.rules("fail") == rules, tested.out
+
+
+def test_a_path_for_aligned_outputs_is_told_with_its_addresses(q8a8_test: Callable[..., Tested]) -> None:
+    """What is wrong where plain calls lie is wrong for their addresses if it is right elsewhere."""
+    tested = q8a8_test("py:partial_kernels:Streaming", "--case", "dequantize/*")
+    said = "Where y lies at 0 mod 32: The codes of a block come out in groups of 8 in the order 0, 2, 1, 3."
+    assert [one["sentence"] for one in tested.report["diagnosis"] if one["fix"]] == [said]

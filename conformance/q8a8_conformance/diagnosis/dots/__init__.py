@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from q8a8_conformance.diagnosis.dots import (
     arithmetic,
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from q8a8_conformance.results.observations import CallResult, Failure
 
     Experiment = Callable[[], Iterable[Measured]]
+
+Said = TypeVar("Said", bound="Fact")
 
 SECONDS = 10.0
 """Time limit of all experiments on one function, on an idle machine."""
@@ -105,7 +107,7 @@ def dot_facts(
     by_address = any("address" in one.where for one in found)
     aligned = conditions.of_alignment(wrong, probe) if found and not by_address else None
     facts += [
-        replace(_where_aligned(one, aligned) if aligned else one, explains=together.explains(one))
+        replace(where_aligned(one, aligned) if aligned else one, explains=together.explains(one))
         for one in found
     ]
     elsewhere = [one for failed in placed.values() for one in failed]
@@ -151,8 +153,8 @@ CHANCE = 0.05
 """The part of the failed calls that single values must explain to be what is wrong."""
 
 
-def _where_aligned(one: Measured, condition: Condition) -> Measured:
-    """Return a fact that holds at some addresses alone."""
+def where_aligned(one: Said, condition: Condition) -> Said:
+    """Return what holds at some addresses alone."""
     where = {**one.where, "under": condition.where}
     return replace(one, where=where, sentence=f"Where {condition.words}: {one.sentence}", rule=ENVIRONMENT)
 
