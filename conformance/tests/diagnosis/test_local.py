@@ -81,6 +81,13 @@ _EXCHANGED = "x's element j meets y's element j xor 8, for j = 16 to 31"
 _ODD = "where nb >= 3 and nb is odd"
 
 
+def _as_normal(halves: Array) -> Array:
+    """Take halves whose exponent field is 0, zeros too, with a hidden bit."""
+    bits = halves.view(np.uint16)
+    normal = np.copysign(np.ldexp(1024 + (bits & 0x3FF).astype(np.float32), -25), halves)
+    return np.where(bits & 0x7C00, halves, normal).astype(np.float32)
+
+
 def _borrowed(halves: Array) -> Array:
     """Take 0x100 off the bits where the low byte is negative as an int8."""
     bits = halves.view(np.uint16)
@@ -147,6 +154,12 @@ KERNELS = {
         Steps(pick=lambda xw, _xa, _yw, ya: (xw, swapped_bytes(ya))),
         "block-layout",
         "Y's scale is read with its high byte first.",
+    ),
+    "read-as-normal": (
+        DOT,
+        Steps(widen=_as_normal),
+        "scale-read",
+        "Scales that are subnormal or zero are read as if they were normal: 2^-15 and more.",
     ),
     "x-low-byte-signed": (
         DOT_REAL,

@@ -85,6 +85,12 @@ def readings() -> tuple[Candidate, ...]:
         changes = dict.fromkeys(("widen_x", "widen_y"), partial(_widened, of=partial(_cut, bits=bits)))
         where = {"as": f"fixed-point-{bits}"}
         found.append(Candidate("scale-read", where, "Q8A8-HLF-3", sentence, fix, "", changes))
+    for operand, whose in (("xy", "Scales"), ("x", "Scales of x"), ("y", "Scales of y")):
+        sentence = f"{whose} that are subnormal or zero are read as if they were normal: 2^-15 and more."
+        fix = "Widen a half whose exponent field is 0 without the hidden bit."
+        normal = {f"widen_{side}": _as_normal for side in operand}
+        where = {"as": "normal", "operand": operand}
+        found.append(Candidate("scale-read", where, "Q8A8-HLF-3", sentence, fix, "", normal))
     for side in "xy":
         sentence = f"The sign of {side}'s scale is lost."
         fix = "Widen the half with its sign: a scale may be negative."
@@ -97,6 +103,13 @@ def readings() -> tuple[Candidate, ...]:
 def _reads(slug: str) -> Step:
     widen = MUTANTS[slug].changes["widen"]
     return lambda h: np.asarray(widen(np.asarray(h, np.float16)), np.float64)
+
+
+def _as_normal(h: Array) -> Array:
+    """Take halves whose exponent field is 0 with the hidden bit: float64."""
+    bits = np.asarray(h, np.float16).view(np.uint16)
+    normal = np.copysign(np.ldexp(1024.0 + (bits & 0x3FF), -25), np.asarray(h, np.float64))
+    return np.where(bits & 0x7C00 == 0, normal, np.asarray(h, np.float64))
 
 
 def _widened(h: Array, of: Step) -> Any:  # noqa: ANN401 - what the step gives
