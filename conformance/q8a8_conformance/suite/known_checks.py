@@ -10,6 +10,7 @@ import numpy as np
 from q8a8_conformance.inputs import calls as requests
 from q8a8_conformance.suite.accepted_recipes import DESIGN
 from q8a8_conformance.suite.placement import describe
+from q8a8_conformance.suite.target import NotOfferedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -55,6 +56,13 @@ def expected_of(judge: Judge, known: Known, actual: Mapping[str, bytes]) -> Mapp
     if function == requests.ACTIVATION:
         return judge.recipes.activation(x, dict(actual)) if x.size else actual
     return {"y": judge.recipes.rows(function, x, actual["y"])}
+
+
+def require_watchpoints(judge: Judge, function: str) -> None:
+    """Raise where accesses beside buffers cannot be counted; pages and canaries judge the same rules."""
+    judge.require(function)
+    if "watch" not in judge.target.hello.capabilities:
+        raise NotOfferedError("accesses are counted of libraries alone, where the system gives watchpoints")
 
 
 def judge_same_bits(judge: Judge, call: Call, placements: Sequence[Call], expected: ExpectedDot) -> None:

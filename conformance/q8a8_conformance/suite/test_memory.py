@@ -20,7 +20,7 @@ from q8a8_conformance.inputs.samples import functions, sample
 from q8a8_conformance.protocol.messages import NO_OPTIONS, Call, Option
 from q8a8_conformance.results.expected_dot import expected_dot
 from q8a8_conformance.spec.abi import get_function
-from q8a8_conformance.suite.known_checks import judge_each_known, judge_same_bits
+from q8a8_conformance.suite.known_checks import judge_each_known, judge_same_bits, require_watchpoints
 from q8a8_conformance.suite.placement import LINE
 from q8a8_conformance.suite.two_rows import takes_two_rows
 
@@ -92,7 +92,7 @@ def test_over_write(judge: Judge, function: str) -> None:
 @pytest.mark.parametrize("function", of_each_function("watched"))
 def test_watched(judge: Judge, function: str) -> None:
     """Call while accesses to the bytes next to every buffer are counted: they need not fault."""
-    judge.require(function, "watch")
+    require_watchpoints(judge, function)
     hard = of_lengths(judge, function, WATCHED)
     judge_each_known(judge, ((each, requests.with_options(each.call, Option.WATCHED)) for each in hard))
 

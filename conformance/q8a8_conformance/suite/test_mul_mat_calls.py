@@ -21,7 +21,7 @@ from q8a8_conformance.protocol.messages import NO_OPTIONS, Option, Together
 from q8a8_conformance.results.expected_product import matrices_of
 from q8a8_conformance.suite import thread_checks
 from q8a8_conformance.suite.case_records import VARIES
-from q8a8_conformance.suite.known_checks import judge_known
+from q8a8_conformance.suite.known_checks import judge_known, require_watchpoints
 from q8a8_conformance.suite.matrix_checks import judge_again
 from q8a8_conformance.suite.placement import LINE
 from q8a8_conformance.suite.target import NotRunError
@@ -89,7 +89,7 @@ def test_over_read(judge: Judge, guard: Option) -> None:
 @pytest.mark.rule("Q8A8-MEM-1", "Q8A8-MEM-2")
 def test_watched(judge: Judge) -> None:
     """Call while accesses to the bytes next to every buffer are counted: they need not fault."""
-    judge.require(calls.MUL_MAT, "watch")
+    require_watchpoints(judge, calls.MUL_MAT)
     for shape in SHAPES:
         each = known(shape)
         if not judge_known(judge, each, calls.with_options(each.call, Option.WATCHED)):
