@@ -316,8 +316,9 @@ def _of_rows(
             facts = facts or kept_facts(function, failures, probe, limits.restart)
             facts = facts or facts_of(session, failures=failures)
         facts = [] if session.is_late and function != MUL_MAT else facts
-        if facts and (aligned := of_alignment(failures, probe)):
-            facts = [where_aligned(fact, aligned) for fact in facts]
+        with suppress(NoAnswerError, CallRefused):
+            if facts and (aligned := of_alignment(failures, probe)):
+                facts = [where_aligned(fact, aligned) for fact in facts]
 
     def look(under: Probe, members: Sequence[Failure]) -> list[Fact]:
         with suppress(NoAnswerError, CallRefused):
