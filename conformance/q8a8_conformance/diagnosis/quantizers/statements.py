@@ -208,8 +208,8 @@ def _largest(case: Case) -> Array:
 
 def _exponent_of(case: Case, number: Numbers) -> Array:
     numbers = np.asarray(number(case), np.float64)
-    with np.errstate(divide="ignore"):
-        return np.maximum(np.floor(np.log2(numbers)), LEAST_EXPONENT)[:, np.newaxis]
+    with np.errstate(divide="ignore", invalid="ignore"):  # (Numbers of what has none are NaN.)
+        return np.fmax(np.floor(np.log2(numbers)), LEAST_EXPONENT)[:, np.newaxis]
 
 
 def _beside(case: Case, values: Array, offset: int) -> Array:
