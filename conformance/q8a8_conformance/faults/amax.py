@@ -50,7 +50,7 @@ def _before(x: Array) -> Array:
 def _held(x: Array) -> Array:
     """Take the last amax that was not zero, by its bits: whether the caller flushes subnormals or not."""
     own = steps.amax(x)
-    has_any = own.view(np.uint32) != 0
+    has_any = ((np.ascontiguousarray(x).view(np.uint32) & 0x7FFFFFFF) != 0).any(axis=1)
     last = np.maximum.accumulate(np.where(has_any, np.arange(len(own)), 0))
     return np.where(has_any, own, own[last] if len(own) else own)
 
