@@ -191,7 +191,7 @@ def _look_at_lengths(bench: Bench, base: Sequence[Measured], failed: Sequence[Ca
         return list(_look_apart(bench, bench.apart, base, failed))
     if found or not bench.lengths[-1] < shortest <= LONGEST:
         return found
-    bench.lengths = (shortest,)
+    bench.lengths, bench.surveys = (shortest,), False
     # (All that the next lengths need is to fail, too.)
     is_least = {shortest + more for more in range(4)} <= {one.call.n // 32 for one in failed}
     words = f"In rows of {count(shortest, 'block')}{' or more' * is_least}"
@@ -318,11 +318,14 @@ def _of_blocks(
     placed: list[Measured] = []
     yield lambda: arithmetic.arithmetic(bench, [*base, *found], placed)
     # (Steps of one block that are not those of every block are a matter of places.)
-    for _ in range(MISTAKES if is_prepared else 0):
+    for _ in range(MISTAKES if is_prepared and bench.surveys else 0):
+        known = len(found)
         yield lambda: local.local(bench, [*base, *found], lengths)
+        if len(found) == known:
+            break
     if not any("local" in one.changes for one in [*base, *found]):
         yield lambda: placed
-    if is_prepared and bench.of_result is None:
+    if is_prepared and bench.of_result is None and bench.lengths[-1] >= _shortest(failed):
         yield lambda: arithmetic.of_signs(bench, [*base, *found])
     if is_prepared and not any({"products", "bits"} & one.changes.keys() for one in [*base, *found]):
         yield lambda: precision.roundings(bench)

@@ -105,6 +105,8 @@ class Bench:
         Bytes between the two rows of x, and of y.
     apart
         For which other distances of them calls are wrong, where that is not so for all.
+    surveys
+        Whether the blocks of the failed lengths are looked at one by one; they are once.
     looks_alone
         Whether each of four results is looked at by itself.
     length, place
@@ -133,6 +135,7 @@ class Bench:
         self.gaps = (0, 0)
         self.apart: Apart | None = None
         self.looks_alone = True
+        self.surveys = True
         self.unused: int | None = UNUSED
         self.single: Bench | None = None
         self.of_result: OneResult | None = None
