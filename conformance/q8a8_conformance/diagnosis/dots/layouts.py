@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.results.observations import CallResult
 
 Form = Callable[[Array], Array]
+Far = Callable[[str, Array], tuple[Array, Array]]
 
 LENGTHS = (2, 3, 5, 8)
 """Blocks of the rows of random bytes."""
@@ -172,7 +173,7 @@ def _scale_last(rows: Array) -> Array:
 
 def _of_catalogue(version: int) -> Iterator[Layout]:
     """Yield layouts of both rows in which scales and codes are elsewhere."""
-    known: dict[str, tuple[Any, Callable[[Array], Array] | None]] = {
+    known: dict[str, tuple[Far, Callable[[Array], Array] | None]] = {
         "scale-read-last": (lambda _side, every: (0 * every + 32, 0 * every - 2), _scale_last),
         "block-padded": (lambda _side, every: (2 * every, 2 * every), None),
     }
@@ -194,12 +195,12 @@ def _of_places(version: int) -> Iterator[Layout]:
         if far:
             words = read_words(operand, far, 0)
             words = f"{words[0].upper()}{words[1:]}."
-            step = _read_at(operand, lambda _side, every, far=far: (0 * every + far, 0 * every))
+            step = _read_at(operand, partial(_late, by=far))
             yield Layout(operand, f"scale+{far}", words, "", {"read_at": step})
     for operand, apart in itertools.product(OPERANDS, APART):
         if apart != size:
             rows = "both rows" if operand == "xy" else operand
-            step = _read_at(operand, lambda _side, every, by=apart - size: (by * every, by * every))
+            step = _read_at(operand, partial(_apart, by=apart - size))
             yield Layout(
                 operand,
                 f"apart-{apart}",
@@ -209,7 +210,15 @@ def _of_places(version: int) -> Iterator[Layout]:
             )
 
 
-def _read_at(operand: str, far: Any) -> Callable[[str, int, int], tuple[Array, Array]]:  # noqa: ANN401 - a function
+def _late(_side: str, every: Array, by: int) -> tuple[Array, Array]:
+    return 0 * every + by, 0 * every
+
+
+def _apart(_side: str, every: Array, by: int) -> tuple[Array, Array]:
+    return by * every, by * every
+
+
+def _read_at(operand: str, far: Far) -> Callable[[str, int, int], tuple[Array, Array]]:
     """Return how far away scales and codes are read in some rows: a step of a model."""
 
     def read_at(side: str, nb: int, _at: int) -> tuple[Array, Array]:

@@ -270,9 +270,9 @@ def _candidates(
                 )
 
 
-def _bits(value: float) -> Any:  # noqa: ANN401 - a scalar of numpy's
+def _bits(value: float) -> np.uint32:
     """Return the bits of a value as an output: zeros are +0."""
-    return np.float32(value + 0.0).view(np.uint32)
+    return np.uint32(np.float32(value + 0.0).view(np.uint32))
 
 
 def _is_wrong(made: Made, shape: Shape, sample: Sample, block: int) -> Array:
