@@ -347,7 +347,9 @@ class KernelCalls:
                 message = effect.happened + (f": {result.detail}" if result.detail else "")
                 self._records.add(Status.FAIL, (effect.rule,), message, call)
                 if effect.fact:
-                    self._target.observations.add_side_effect(fault, call)
+                    other = call.together.other if call.together else None
+                    is_others = other is not None and f"in {other.function}: " in result.detail
+                    self._target.observations.add_side_effect(fault, other if other and is_others else call)
                 if fault is Fault.THREAD_RESULT_VARIES:
                     self._target.observations.add_threads(call)
                 if fault is Fault.OUTPUT_OR_THREAD:

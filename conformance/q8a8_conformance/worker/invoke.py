@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
-from q8a8_conformance.protocol.messages import Call, Option, Overlap, Result
+from q8a8_conformance.protocol.messages import Call, Fault, Option, Overlap, Result
 from q8a8_conformance.spec.abi import MATRIX_PRODUCT, buffer_sizes, get_function
 from q8a8_conformance.worker.caller import CannotCall, Findings, call_in_environment
 from q8a8_conformance.worker.fresh import DELAYS_NS, can_copy, run_copies
@@ -106,13 +106,16 @@ class Invoker:
             caller = self._placer.caller(call, inputs, None)
             self._placer.protect(call, placed)
             other = call.together.other if call.together else None
+            other_name = other.function if other else ""
             between = self._placer.prepare(other, self._placer.inputs(other), "") if other else None
             caller.run(call.repeat, between=between.step if between else None)
             findings = Findings()
             findings.add_inputs(placed)
             findings.add_caller(caller)
             others = between.outputs if between else []
-            findings.add_outputs(others)
+            for each in others:
+                damage = each.damage()
+                findings.note(Fault.WROTE_OUTSIDE, damage and f"in {other_name}: {damage}")
             overlap = Overlap(others=tuple(each.read() for each in others)) if call.together else None
             return Result(findings.faults, findings.detail, tuple(caller.first), overlap)
         except MemoryError as error:

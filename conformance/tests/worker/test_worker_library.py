@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from q8a8_conformance.protocol.messages import CAPABILITIES, NO_OPTIONS, Buffer, Call, Fault, Option
+from q8a8_conformance.protocol.messages import (
+    CAPABILITIES,
+    NO_OPTIONS,
+    Buffer,
+    Call,
+    Fault,
+    Option,
+    Together,
+)
 from q8a8_conformance.protocol.session import CallRefused, Session, WorkerCrashed, WorkerHung, WorkerUnusable
 from q8a8_conformance.worker.machine import sha256_of
 
@@ -360,3 +368,13 @@ def test_real_ggml(need: Callable[[object, str], None]) -> None:
         )
         assert session.call(dot).outputs == (struct.pack("<f", 11440 - 32**2 + 127**2),)
         assert session.starts == 1
+
+
+def test_what_the_other_call_writes_outside_is_told_as_its_own(kernel: Callable[..., Session]) -> None:
+    """Of calls by turns the damage is told with the function that has done it."""
+    session = kernel("good", "--symbol", "quantize_row_q8_a8_ref=writes_after")
+    call = call_of(repeat=1000)
+    other = replace(call_of(), function="quantize_row_q8_a8_ref")
+    reply = session.call(replace(call, together=Together(other=other)))
+    assert reply.faults == Fault.WROTE_OUTSIDE
+    assert reply.detail == "in quantize_row_q8_a8_ref: memory next to y was written, 2 bytes after its end"
