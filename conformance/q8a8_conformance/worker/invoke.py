@@ -107,7 +107,7 @@ class Invoker:
             self._placer.protect(call, placed)
             other = call.together.other if call.together else None
             other_name = other.function if other else ""
-            between = self._placer.prepare(other, self._placer.inputs(other), "") if other else None
+            between = self._placer.prepare(other, self._placer.inputs(other), None) if other else None
             caller.run(call.repeat, between=between.step if between else None)
             findings = Findings()
             findings.add_inputs(placed)
