@@ -200,10 +200,10 @@ def _fewer_blocks(inputs: Inputs, test: Test) -> None:
         return test(inputs.keep(range(nb)))
 
     if not any(fails(nb) for nb in range(min(FEW, length))):
-        _reduce(range(_shorter(length, fails)), lambda kept: test(inputs.keep(kept)), FEW)
+        _reduce(range(shortest(length, fails)), lambda kept: test(inputs.keep(kept)), FEW)
 
 
-def _shorter(length: int, fails: Callable[[int], bool]) -> int:
+def shortest(length: int, fails: Callable[[int], bool]) -> int:
     """Return the least of many lengths that fail: by bisection, over all and over those of one remainder."""
     least = length
     for modulus in MODULI:

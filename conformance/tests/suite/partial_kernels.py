@@ -58,11 +58,14 @@ class SaturatingLongRows:
         by: int,
         nrc: int,
     ) -> None:
-        """Compute the dot product, and take off what saturation loses under scales of 1."""
+        """Compute the dot product, and take off what each block loses by saturation."""
         Reference().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, vx, bx, vy, by, nrc)
         if n >= 64 * 32 and nrc == 1:
-            x, y = (row[: n // 32 * 34].reshape(-1, 34)[:, 2:].view(np.int8).astype(int) for row in (vx, vy))
-            s[0] -= np.float32(((x * y).reshape(-1, 2).sum(axis=1) == 1 << 15).sum())
+            x, y = (row[: n // 32 * 34].reshape(-1, 34) for row in (vx, vy))
+            codes = x[:, 2:].view(np.int8).astype(int) * y[:, 2:].view(np.int8)
+            lost = (codes.reshape(-1, 16, 2).sum(axis=2) == 1 << 15).sum(axis=1)
+            d = x[:, :2].copy().view(np.float16).astype(np.float32) * y[:, :2].copy().view(np.float16)
+            s[0] -= (lost * d[:, 0]).sum(where=lost > 0, dtype=np.float32)
 
 
 class Printing:

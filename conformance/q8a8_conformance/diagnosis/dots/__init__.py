@@ -14,6 +14,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
+from q8a8_conformance.diagnosis import shrink
 from q8a8_conformance.diagnosis.dots import (
     arithmetic,
     block_values,
@@ -191,9 +192,33 @@ def _look_at_lengths(bench: Bench, base: Sequence[Measured], failed: Sequence[Ca
         return list(_look_apart(bench, bench.apart, base, failed))
     if found or not bench.lengths[-1] < shortest <= LONGEST:
         return found
-    bench.lengths, bench.surveys = (shortest,), False
-    # (All that the next lengths need is to fail, too.)
-    is_least = {shortest + more for more in range(4)} <= {one.call.n // 32 for one in failed}
+    with suppress(NoAnswerError):
+        shortest, is_least = _shorter(bench, failed)
+        bench.lengths, bench.surveys = (shortest,), False
+        return _of_long_rows(bench, base, failed, is_least)
+    return found
+
+
+def _shorter(bench: Bench, failed: Sequence[CallResult]) -> tuple[int, bool]:
+    """Return how many first blocks of the shortest failed row still fail, and whether some more do, too."""
+    call = min((one.call for one in failed), key=lambda call: call.n)
+    inputs, nb = shrink.Inputs.of(call), call.n // 32
+
+    def fails(length: int) -> bool:
+        other = inputs.keep([min(block, nb - 1) for block in range(length)]).call()
+        return shrink.wrong(other, bench.outputs(other))
+
+    least = shrink.shortest(nb, fails)
+    return least, all(fails(least + more) for more in range(4)) and not any(
+        map(fails, range(least - 3, least))
+    )
+
+
+def _of_long_rows(
+    bench: Bench, base: Sequence[Measured], failed: Sequence[CallResult], is_least: bool
+) -> list[Measured]:
+    """Make the experiments on rows of the one length that the bench has, where shorter ones are right."""
+    shortest = bench.lengths[-1]
     words = f"In rows of {count(shortest, 'block')}{' or more' * is_least}"
     where = {"in_rows_from" if is_least else "in_rows_of": shortest}
     return [

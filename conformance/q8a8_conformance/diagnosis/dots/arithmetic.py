@@ -153,7 +153,9 @@ def _is_placed(done: Experiments, base: dict[str, Any], parts: Sequence[Candidat
     given = [done.given[id(one)] for one in itertools.islice(needed, 2)]
     here = bench.length, bench.place
     try:
-        for bench.length, bench.place in OTHER_PLACES:
+        n = bench.length
+        short = n <= OTHER_PLACES[-1][0]
+        for bench.length, bench.place in OTHER_PLACES if short else [(n, i) for i in (0, 1, n // 2, n - 1)]:
             for args in given:
                 done.block(*args)
                 if not matches(every, done.made[-1]) and matches(without, done.made[-1]):
@@ -193,7 +195,8 @@ def _as_fact(
         where |= {"in_rows_of": bench.length, "block": bench.place}
         sentence = f"In block {bench.place} of {count(bench.length, 'block')}, not everywhere: {sentence}"
     own = [one for one in wrong if matches(Model(**{**base, **part.changes}), one)] or list(wrong)
-    evidence = [bench.evidence(one.call, "one block") for one in own[:2]]
+    text = "one block" if bench.length == 1 else f"nb = {bench.length}"
+    evidence = [bench.evidence(one.call, text) for one in own[:2]]
     return bench.measured(
         part.fact, where, sentence, cause=part.cause, rule=part.rule, fix=part.fix,
         evidence=evidence, changes=part.changes,

@@ -66,7 +66,9 @@ def local(bench: Bench, found: Sequence[Measured], lengths: Sequence[int]) -> It
     """
     base = changes_of(found)
     survey = _Survey(bench, Model(**base))
-    if all(survey.wrong(nb).all() for nb in SHORT):
+    least = min(lengths, default=0)
+    of_length = (least,) if LENGTHS[-1] < least <= LONGEST else ()
+    if any(of and all(survey.wrong(nb).all() for nb in of) for of in (SHORT, of_length)):
         return
     tried = sorted({*LENGTHS, *(n for n in lengths if n <= LONGEST)} - {0})
     places = [(nb, int(block)) for nb in tried for block in np.flatnonzero(survey.wrong(nb))]
