@@ -96,13 +96,11 @@ def find_biases(function: str, case: str, deviations: Sequence[Deviation]) -> tu
         At most one for each of the two directions; none for a kernel whose errors centre on zero.
     """
     found = []
+    deviations = [d for d in deviations if d.magnitude]
+    unsigned = [float(d.error / (UNIT * d.magnitude)) for d in deviations]
     for by_sign, names in enumerate(_DIRECTIONS):
         signs = [d.sign if by_sign else 1 for d in deviations]
-        shares = [
-            w * float(d.error / (UNIT * d.magnitude))
-            for w, d in zip(signs, deviations, strict=True)
-            if d.magnitude
-        ]
+        shares = [w * share for w, share in zip(signs, unsigned, strict=True)]
         size = statistic(shares)
         if abs(size) < THRESHOLD:
             continue

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from fractions import Fraction
+from typing import TypeVar
 
-if TYPE_CHECKING:
-    from fractions import Fraction
+Exact = TypeVar("Exact", Fraction, float)
 
 BINS = 40
 """Bins of the histogram; each is 1/20 of the bound wide."""
@@ -58,7 +58,7 @@ class Margins:
     def __init__(self) -> None:
         self._held: dict[str, _Held] = {}
 
-    def add(self, function: str, case: str, error: Fraction | None, bound: Fraction) -> bool:
+    def add(self, function: str, case: str, error: Exact | None, bound: Exact) -> bool:
         """Add one result; return whether it is inside of the bound.
 
         Parameters
@@ -66,9 +66,9 @@ class Margins:
         function, case
             What gave it, and where.
         error
-            computed - exact; None where the result is no finite number.
+            computed - exact, with no rounding; None where the result is no finite number.
         bound
-            The largest legal absolute error.
+            The largest legal absolute error: a float where `error` is one, else a fraction.
         """
         held = self._held.setdefault(function, _Held())
         if error is None or abs(error) > bound:

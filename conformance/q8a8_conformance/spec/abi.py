@@ -215,6 +215,8 @@ ROW_FUNCTIONS: tuple[str, ...] = tuple(f.name for f in FUNCTIONS if f.name != MA
 BY_NAME: dict[str, Function] = {function.name: function for function in FUNCTIONS}
 """The ABI, by exported name."""
 
+_BY_EITHER: dict[str | int, Function] = {key: each for each in FUNCTIONS for key in (each.name, each.number)}
+
 NAMES: tuple[str, ...] = tuple(BY_NAME)
 """The exported names, in protocol order."""
 
@@ -227,14 +229,11 @@ def get_function(which: str | int) -> Function:
     KeyError
         No function has that name or number.
     """
+    if found := _BY_EITHER.get(which):
+        return found
     if isinstance(which, int):
-        if 0 <= which < len(FUNCTIONS):
-            return FUNCTIONS[which]
         raise KeyError(f"no ABI function has the number {which}; there are {len(FUNCTIONS)}")
-    try:
-        return BY_NAME[which]
-    except KeyError:
-        raise KeyError(f"no ABI function is called {which!r}; they are {', '.join(NAMES)}") from None
+    raise KeyError(f"no ABI function is called {which!r}; they are {', '.join(NAMES)}")
 
 
 def buffer_sizes(

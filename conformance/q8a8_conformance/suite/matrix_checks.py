@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -102,5 +102,4 @@ def _record_margins(judge: Judge, product: ExpectedProduct, actual: Array) -> No
     step = -(-actual.size // MARGINS)
     errors, bounds = (each.reshape(-1)[::step].tolist() for each in (product.errors(actual), product.bound))
     for error, bound in zip(errors, bounds, strict=True):
-        number = Fraction(error) if np.isfinite(error) else None
-        judge.target.margins.add(calls.MUL_MAT, judge.case, number, Fraction(bound))
+        judge.target.margins.add(calls.MUL_MAT, judge.case, error if math.isfinite(error) else None, bound)
