@@ -15,6 +15,7 @@ input is empty. Its stack has 8 MiB.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import stat
 import sys
@@ -60,7 +61,8 @@ DEVICE_CAPABILITIES = ("repeat", "ahead")
 """What can be done with a device: where buffers lie, and in which thread it computes, is its own affair."""
 STACK = 8 * 2**20
 """Bytes of stack that calls are made on: a kernel may use `STACK_BUDGET` of them."""
-
+GARBAGE = 50_000
+"""Objects that are made before Python looks for garbage among them."""
 
 _CHUNK = 2**16
 """Bytes that are read and written at once: most messages are shorter."""
@@ -210,6 +212,8 @@ def serve(channel: Channel, target: Target, hello: Hello) -> None:
     report_faults(invoker.explain)
     set_stack_limit(STACK)
     answerer = Answerer(target, invoker)
+    gc.freeze()  # (What lives as long as the process is no garbage; calls leave next to none.)
+    gc.set_threshold(GARBAGE)
     capabilities = CAPABILITIES + (ENVIRONMENT_CAPABILITIES if environment else ()) + hello.capabilities
     if "devices" in hello.extra:
         capabilities = DEVICE_CAPABILITIES
