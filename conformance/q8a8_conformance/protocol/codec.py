@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
+from functools import cache
 
 from q8a8_conformance.protocol.messages import (
     MAX_BUFFERS,
@@ -26,7 +27,7 @@ from q8a8_conformance.protocol.messages import (
     Result,
     Together,
 )
-from q8a8_conformance.spec.abi import FUNCTIONS
+from q8a8_conformance.spec.abi import FUNCTIONS, get_function
 
 LENGTH = struct.Struct("<I")
 _CALL = struct.Struct("<IBBBBIqqqqqB")
@@ -230,8 +231,10 @@ def reply_limit(call: Call) -> int:
 
 def _outputs_size(call: Call | None) -> int:
     """Return how many bytes a call's outputs take in a result."""
-    sizes = [len(call.buffers[place].data) for place in call.spec.outputs] if call else []
-    return 1 + sum(LENGTH.size + size for size in sizes)
+    if call is None:
+        return 1
+    places = call.spec.outputs
+    return 1 + LENGTH.size * len(places) + sum(len(call.buffers[place].data) for place in places)
 
 
 def decode_reply(payload: BytesLike, call: Call, call_id: int) -> Result | Error:
@@ -271,17 +274,24 @@ def _read_outputs(reader: Reader, call: Call | None) -> tuple[bytes, ...]:
         if count:
             raise ProtocolError(f"result: {count} outputs, there is no other call")
         return ()
-    if count != len(call.spec.outputs):
-        raise ProtocolError(f"result: {count} outputs, {call.function} has {len(call.spec.outputs)}")
+    places = _output_names(call.function)
+    if count != len(places):
+        raise ProtocolError(f"result: {count} outputs, {call.function} has {len(places)}")
     outputs = []
-    for place in call.spec.outputs:
-        name = call.spec.buffers[place].name
-        (length,) = reader.unpack(LENGTH, f"output {name}")
-        if length != len(call.buffers[place].data):
-            expected = len(call.buffers[place].data)
-            raise ProtocolError(f"result: output {name} has {length} bytes, expected {expected}")
-        outputs.append(bytes(reader.take(length, f"output {name}")))
+    for place, name in places:
+        (length,) = reader.unpack(LENGTH, name)
+        expected = len(call.buffers[place].data)
+        if length != expected:
+            raise ProtocolError(f"result: {name} has {length} bytes, expected {expected}")
+        outputs.append(bytes(reader.take(length, name)))
     return tuple(outputs)
+
+
+@cache
+def _output_names(function: str) -> tuple[tuple[int, str], ...]:
+    """Return which buffers of a function are outputs, and how errors call them."""
+    spec = get_function(function)
+    return tuple((place, f"output {spec.buffers[place].name}") for place in spec.outputs)
 
 
 def _check_id(found: int, expected: int) -> None:

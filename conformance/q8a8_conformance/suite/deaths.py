@@ -182,8 +182,9 @@ class Timeouts:
 
 def _conditions(call: Call) -> tuple[int, bool]:
     """Return rows at a time, and whether a call is made under conditions of its own: not plainly."""
-    placed = any(buffer.offset for buffer in call.buffers)
-    return call.nrc, bool(call.options) or call.threads > 1 or placed
+    if call.options or call.threads > 1:
+        return call.nrc, True
+    return call.nrc, any(buffer.offset for buffer in call.buffers)
 
 
 def _is_many(call: Call) -> bool:

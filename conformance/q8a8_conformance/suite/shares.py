@@ -80,25 +80,25 @@ class Findings:
 LONG_CASES: Final[Mapping[str, float]] = {
     "mul-mat-calls/registers-and-stack": 0.2,
     "mul-mat/picked": 0.6,
-    "lengths/*/matrix": 0.3,
+    "lengths/quantize_*/matrix": 0.7,
+    "lengths/dequantize/matrix": 0.4,
+    "lengths/*/matrix": 0.1,
     "every-value/code-pairs": 0.3,
     "every-value/amax-of-activation": 0.2,
     "state/processes": 0.2,
     "mul-mat/joint": 0.2,
     "mul-mat/exact/long": 0.2,
-    "state/kept/*": 0.15,
+    "state/kept/*": 0.1,
     "mul-mat-calls/*": 0.15,
     "environment/threads/*": 0.2,
-    "lengths/*/8201-65537": 0.15,
+    "lengths/quantize_*/8201-65537": 0.3,
+    "lengths/*/8201-65537": 0.1,
     "flush/*": 0.1,
     "every-value/amax/*": 0.1,
     "every-value/halves-*": 0.1,
-    "environment/first*": 0.1,
+    "environment/first*": 0.08,
 }
 """Seconds of a processor that long cases take with a plain C kernel, by case id: the first match."""
-
-FIRST_SECONDS: Final = 2.5
-"""What the first process has besides: the first of every check's cases, the orders to name, the report."""
 
 
 def divide(cases: Iterable[tuple[str, str]], of: int) -> list[int]:
@@ -117,7 +117,7 @@ def divide(cases: Iterable[tuple[str, str]], of: int) -> list[int]:
     pairs = list(cases)
     size = Counter(check for check, _ in pairs)
     turn: Counter[str] = Counter()
-    seconds = [FIRST_SECONDS, *[0.0] * (of - 1)]
+    seconds = [0.0] * of
     indices = []
     for check, case in pairs:
         took = next((took for pattern, took in LONG_CASES.items() if fnmatchcase(case, pattern)), 0.0)
