@@ -27,7 +27,7 @@ Item = TypeVar("Item")
 COUNT = 60
 """Examples that are tried before the search gives up."""
 
-SECONDS = 1.0
+SECONDS = 0.5
 """What a search may take from its first failing example on: a slow kernel's report must not wait for it."""
 
 

@@ -194,6 +194,17 @@ def test_where_and_how(name: str) -> None:
     assert facts[0].evidence[0].actual != facts[0].evidence[0].expected
 
 
+def test_elements_exchanged_in_some_blocks_of_codes_misread_in_all() -> None:
+    """What happens in some blocks is measured on the codes as they are read in all."""
+    kernel = Steps(products=lambda qx, qy: _octets_exchanged_in_odd_blocks(qx, np.maximum(qy, -127)))
+    facts, failures = facts_about(DOT, Kernel({DOT: kernel}))
+    exchanged, clamped = facts
+    assert exchanged.sentence == f"In every odd block: {_EXCHANGED}."
+    assert clamped.cause == "minus-128-clamped"
+    for failure in failures:
+        assert failure.call.nrc == 2 or exchanged.explains(failure) or clamped.explains(failure)
+
+
 def test_wrong_at_aligned_addresses() -> None:
     """A call that is wrong at every 16th byte, and right between, is wrong for its address."""
     x, y = dot_rows.random_pair(3, seed=3)

@@ -17,7 +17,7 @@ from q8a8_conformance.diagnosis.dots.block_calls import Experiments
 from q8a8_conformance.diagnosis.dots.maps import map_of
 from q8a8_conformance.diagnosis.dots.model import Model, Signs, matches
 from q8a8_conformance.diagnosis.dots.other_rows import other_rows
-from q8a8_conformance.diagnosis.dots.stages import staged
+from q8a8_conformance.diagnosis.dots.stages import over, staged
 from q8a8_conformance.results.record import count
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def block_steps(
         *candidates.results(),
         *candidates.factors(bench.factor * bench.value(bench.one(), bench.one())),
     )
+    steps = tuple(over(base, one) for one in steps)
     order = [*wrong, *(one for one in done.made if one not in wrong)]
     single = (one for one in steps if _gives_all(Model(**{**base, **one.changes}), order))
     parts = tuple(itertools.islice(single, 1)) or staged(done, base)

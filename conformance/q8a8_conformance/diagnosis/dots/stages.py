@@ -99,7 +99,7 @@ def staged(done: Experiments, base: dict[str, Any]) -> tuple[Candidate, ...]:
             summed = _summed(done, of_codes, Model(**changes))
             steps.insert(2 if stage == "single" else 1, summed)
             steps.append(_sums(done))
-        every = _Once(itertools.chain.from_iterable(steps))
+        every = _Once([over(base, one) for one in found] for found in itertools.chain.from_iterable(steps))
         # (A step that gives the later calls of codes, too, is better than one that leaves them wrong.)
         shown = (of_codes, [one for s in OF_CODES[: STAGES.index(stage) + 1] for one in by_stage[s]])
         for others in shown if stage in OF_CODES else (own,):
@@ -111,6 +111,28 @@ def staged(done: Experiments, base: dict[str, Any]) -> tuple[Candidate, ...]:
     if all(matches(Model(**changes), one) for one in of_codes):
         return tuple(parts)
     return tuple(one for one in parts if not one.changes.keys() & {"products", "block_sum", "correction"})
+
+
+def over(base: dict[str, Any], step: Candidate) -> Candidate:
+    """Return a step of products on codes as a known step reads them, where it reads each as another int8."""
+    known, own = base.get("products"), step.changes.get("products")
+    if known is None or own is None:
+        return step
+
+    def read(qx: Array, qy: Array) -> tuple[Array, Array]:
+        one = np.ones_like(qx)
+        return np.asarray(known(qx, one), np.int64), np.asarray(known(one, qy), np.int64)
+
+    codes = np.arange(-128, 128).astype(np.int8).reshape(8, 32)
+    x, y = read(codes, codes[::-1])
+    fits = np.array_equal(x, x.astype(np.int8)) and np.array_equal(y, y.astype(np.int8))
+    if not fits or not np.array_equal(known(codes, codes[::-1]), x * y):
+        return step
+
+    def products(qx: Array, qy: Array) -> Array:
+        return np.asarray(own(*(side.astype(np.int8) for side in read(qx, qy))))
+
+    return replace(step, changes={**step.changes, "products": products})
 
 
 class _Once:
