@@ -257,7 +257,13 @@ def _without_chance(facts: list[Fact], failures: Sequence[Failure]) -> list[Fact
     of, left = _count(failures), _count(_left(failures, facts))
     if 2 * left <= of:
         return facts
-    return [fact for fact in facts if _count(fact.explained(failures)) >= CHANCE * of]
+    return [
+        fact
+        for fact in facts
+        # (Calls without elements are few, and have nothing that fits by chance.)
+        if _count(explained := fact.explained(failures)) >= CHANCE * of
+        or not all(f.call.n for f in explained)
+    ]
 
 
 def _of_fact(fact: Fact, explained: int, of: int) -> Finding:

@@ -16,7 +16,7 @@ from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.faults.kernel import ACTIVATION, DEQUANTIZE, DOT, ROW
 from q8a8_conformance.inputs import calls as requests
-from q8a8_conformance.inputs import dot_rows, samples
+from q8a8_conformance.inputs import dot_rows, mul_mat_rows, samples
 from q8a8_conformance.results.observations import Death
 
 if TYPE_CHECKING:
@@ -114,6 +114,25 @@ def test_a_fact_that_fits_by_chance_is_none(diagnosed: Diagnose, monkeypatch: py
     (finding,) = diagnosed(Odd(), [ROW])
     assert finding.cause == "unexplained"
     assert finding.of > 100
+
+
+def test_what_is_wrong_of_rows_without_elements_fits_by_no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fact about products of no blocks is said, though other products have hundreds of wrong results."""
+
+    def facts(_session: object, failures: Sequence[Failure], **_: object) -> list[Fact]:
+        assert sum(not one.call.n for one in failures) == 1
+        what: tuple[Any, ...] = ("empty-not-written", {}, "Q8A8-MUL-7", "Nothing is written.", "Write.", "")
+        return [Fact(*what, function=requests.MUL_MAT, explains=lambda result: not result.call.n)]
+
+    observations = Observations()
+    for shape, value in (((1, 1, 0), 1.0), ((30, 30, 1), 2.0), ((30, 30, 2), 3.0)):
+        call = requests.mul_mat(*mul_mat_rows.exact(*shape))
+        right = replay(make(), call)
+        wrong = np.full(len(right[0]) // 4, value, "<f4").tobytes()
+        observations.add_failure(call, {"out": wrong}, {"out": right[0]})
+    monkeypatch.setattr("q8a8_conformance.diagnosis._product_facts", facts)
+    first, second = diagnose(observations, lambda *_: None, probe=lambda call: replay(make(), call))
+    assert (first.fact, first.explained, second.cause) == ("empty-not-written", 1, "unexplained")
 
 
 def test_unexplained_dot(diagnosed: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
