@@ -159,13 +159,15 @@ def _in_order(
 
     if isinstance(order, TreeOrder):
         along = order.programs[nb]
-        values = [
-            add(np.zeros(rows), lane, wide[:, b], fused=False)
+        terms = [
+            (lane, wide[:, b])
             for b, lanes in enumerate(along.lanes)
             for lane in lane_sums(qx[:, b : b + 1], qy[:, b : b + 1], lanes)[0].T
         ]
-        for pair in along.additions:
-            values.append(fold_two(values[pair[0]], values[pair[1]]))
+        values = [add(np.zeros(rows), *term, fused=False) for term in terms]
+        for (left, right), fused in zip(along.additions, along.fused, strict=True):
+            total = values[left]
+            values.append(add(total, *terms[right], fused=True) if fused else fold_two(total, values[right]))
         return np.asarray(values[-1] if values else np.zeros(rows)).astype(np.float32)
     left = nb if order.tail == "body" else nb - nb % len(order.body)
     registers = [np.zeros(rows) for _ in range(order.registers)]

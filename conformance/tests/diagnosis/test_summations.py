@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from q8a8.order import WHOLE, Program, TreeOrder, get_order
 from q8a8_conformance.diagnosis import diagnose
 from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.protocol.sut import parse_sut
@@ -46,6 +48,26 @@ def build(tmp_path: Path) -> Callable[[str], Path]:
         return library
 
     return build
+
+
+ROUNDED = [
+    way for way in summations.SUMMATIONS if way.cause in {"sums-toward-zero", "sums-upward", "sums-downward"}
+]
+
+
+@pytest.mark.parametrize("way", ROUNDED, ids=lambda way: way.cause)
+def test_a_fused_term_of_a_tree_is_rounded_once(way: summations.Summation) -> None:
+    """A chain of additions, as a tree and as an order by rule, gives the same bits, fused or not."""
+    rng = dot_rows.generator("fused chain")
+    qx, qy = rng.integers(-127, 128, (2, 300, 5, 32)).astype(np.int8)
+    d = np.prod(rng.uniform(0.01, 3, (2, 300, 5)).astype(np.float16).astype(np.float32), axis=0)
+    totals = {}
+    for fused in (False, True):
+        program = Program.of_blocks(5, WHOLE, ((0, 1), (5, 2), (6, 3), (7, 4)), fused=fused)
+        by_rule = replace(get_order("scalar"), fused=fused, tail_fused=fused)
+        totals[fused] = way.total(TreeOrder("chain", {5: program}, "a test"), qx, qy, d)
+        assert np.array_equal(totals[fused], way.total(by_rule, qx, qy, d))
+    assert (totals[True] != totals[False]).any()
 
 
 @pytest.mark.parametrize(
