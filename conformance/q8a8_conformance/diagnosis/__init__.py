@@ -342,9 +342,16 @@ def _product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fac
     made = [session.call(one.call).outputs for one in failures[:AGAIN]]
     if all(outputs == one.expected for outputs, one in zip(made, failures, strict=False)):
         return state_facts(lambda call: session.call(call).outputs, failures)
-    facts = step_facts(session, failures)
-    if left := _left(failures, facts):
-        facts += [fact for fact in segment_facts(session, left) if fact.explained(left)]
+    # (What a single block is right of, sums of several may be wrong of; else they take longer to see.)
+    looks = (
+        [segment_facts, step_facts]
+        if all(one.call.n > 32 for one in failures)
+        else [step_facts, segment_facts]
+    )
+    facts: list[Fact] = []
+    for look in looks:
+        if left := _left(failures, facts):
+            facts += [fact for fact in look(session, left) if fact.explained(left)]
     if left := _left(failures, facts):
         facts += _sources_of_products(session, left)
     return [fact for fact in jointly(facts, failures) if fact.explained(failures)]

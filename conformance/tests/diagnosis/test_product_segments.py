@@ -58,6 +58,14 @@ def _running(terms: Array) -> Array:
     return total
 
 
+def _running_of_four(terms: Array) -> Array:
+    total = np.zeros(terms.shape[:2])
+    for b in range(terms.shape[2]):
+        total = total + terms[..., b]
+        total = _half(total) if b % 4 == 3 else total
+    return total
+
+
 HALF = "rounded to half precision (to nearest, ties to even, infinite past 65504) before"
 NEW = "sums of blocks, a new one from"
 FOUR = f"The {NEW} the first block of every 4 but the first on, are {HALF} all are"
@@ -66,6 +74,10 @@ QUARTERS = (
     "all are"
 )
 RUNNING = f"The running sum is {HALF.removesuffix(' before')} after every block."
+RUNNING_OF_FOUR = (
+    f"The running sum of the blocks up to the last multiple of 4 is {HALF} the first block of every 4 but "
+    "the first, and at its end."
+)
 LAST = (
     "In outputs in every row from row n / 2 (rounded down) on, the sum of every block but the last is "
     f"{HALF} the rest is"
@@ -74,7 +86,13 @@ LAST = (
 
 @pytest.mark.parametrize(
     ("add", "sentence"),
-    [(_running, RUNNING), (_of_four, FOUR), (_of_quarters, QUARTERS), (_but_the_last, LAST)],
+    [
+        (_running, RUNNING),
+        (_running_of_four, RUNNING_OF_FOUR),
+        (_of_four, FOUR),
+        (_of_quarters, QUARTERS),
+        (_but_the_last, LAST),
+    ],
 )
 def test_sums_of_blocks(add: Callable[[Array], Array], sentence: str) -> None:
     """Which blocks have one sum, in which outputs, and how it is rounded."""

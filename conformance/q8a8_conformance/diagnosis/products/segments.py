@@ -67,7 +67,7 @@ class Segments:
     begins, words
         Returns which blocks of a row begin another sum, bool [nb]; and in words, empty for none.
     is_running
-        Whether a sum is rounded after each of its blocks.
+        Whether what is rounded where a sum ends is that of all blocks so far.
     """
 
     rounding: Rounding
@@ -86,8 +86,14 @@ class Segments:
         where += [f"{'where' if where else 'Where'} {lengths}"] if lengths else []
         which = "blocks" if blocks.is_any else blocks.position.text("block", "nb")
         if self.is_running:
-            after = "every block" if blocks.is_any else which
-            text = ", ".join([*where, f"the running sum is {self.rounding.words} after {after}"])
+            what = (
+                f"the running sum is {self.rounding.words} after {'every block' if blocks.is_any else which}"
+            )
+            if self.words:
+                what = (
+                    f"the running sum of {which} is {self.rounding.words} before {self.words}, and at its end"
+                )
+            text = ", ".join([*where, what])
             return f"{text[0].upper()}{text[1:]}."
         what = f"the sum of {which} is {self.rounding.words} before the rest is"
         if self.words:
@@ -112,9 +118,7 @@ class Segments:
                 self._close(part, near, least, most)
                 part, is_open = np.zeros(wrong.shape), False
             term = _terms(w[:, b], x[:, b])
-            if held[b] and self.is_running:
-                least, most = self._rounded(least + term), self._rounded(most + term)
-            elif held[b]:
+            if held[b]:
                 part, is_open = part + term, True
             else:
                 least += term
@@ -130,12 +134,12 @@ class Segments:
             fits |= got == least
         return np.asarray(wrong & self.outputs.holds((len(w), len(x), nb)) & fits)
 
-    def _rounded(self, sums: Array) -> Array:
-        """Return sums that are kept as floats, rounded."""
-        return self.rounding(np.asarray(sums.astype(np.float32), np.float64))
-
     def _close(self, part: Array, near: Array, least: Array, most: Array) -> None:
-        """Add the rounded sum to the least and the most that outputs may be."""
+        """Add a sum that ends to the least and the most that outputs may be, and round it, or all so far."""
+        if self.is_running:
+            for total in (least, most):
+                total[...] = self.rounding(np.asarray((total + part).astype(np.float32), np.float64))
+            return
         # (Other roundings of the sum may lead from one number to the next.)
         given = np.array([self.rounding(part + side * near) for side in (-1, 0, 1)])
         with np.errstate(invalid="ignore"):
@@ -158,7 +162,7 @@ class _Looking:
         self.rounding = rounding
         self._pair = _telling_pair(rounding)
         self._known: dict[int, tuple[Array, Array] | None] = {}
-        self.running = self.pairs = 0
+        self.running = self.ends = 0
 
     def __call__(self, nb: int) -> tuple[Array, Array] | None:
         """Return which blocks are in rounded sums, and which begin another than the first: bool [nb] each."""
@@ -185,10 +189,10 @@ class _Looking:
             came = self._value(nb, {b - 1: one, b: other})
             both, apart = self._round(one + other), np.float32(self._round(one) + self._round(other))
             after = self._round(self._round(one) + other)
-            self.running, self.pairs = self.running + (came == after), self.pairs + 1
             if came not in (both, apart, after):
                 return None
-            begins[b] = came == apart
+            begins[b] = came != both
+            self.running, self.ends = self.running + (came == after), self.ends + int(begins[b])
         return held, begins
 
 
@@ -237,12 +241,14 @@ def _find(made: Made, shape: Shape, place: tuple[int, int]) -> Segments | None:
         known = {length: one for length, one in seen.items() if one is not None}
         if len(known) < len(seen):
             return None
-        blocks = _rule({length: held for length, (held, _) in known.items()}, looking, 0)
+        blocks = _rule(known, looking, 0)
         begins = _begins(known, looking)
         if blocks is None or begins is None:
             return None
         outputs = _outputs(made, shape, block, samples[0].value)
-        is_running = 0 < looking.running == looking.pairs
+        is_running = 0 < looking.running == looking.ends
+        if is_running and all(each[1:].sum() == held[1:].sum() for held, each in known.values()):
+            begins = begins[0], ""
         return Segments(rounding, outputs, blocks, *begins, is_running) if outputs else None
     return None
 
@@ -251,27 +257,34 @@ def _begins(
     known: dict[int, tuple[Array, Array]], looking: _Looking
 ) -> tuple[Callable[[int], Array], str] | None:
     """Return which blocks begin another sum, and in words."""
-    starts = {nb: begins for nb, (held, begins) in known.items() if held.any()}
-    if not any(begins.any() for begins in starts.values()):
+    starts = {nb: (held, begins) for nb, (held, begins) in known.items() if held.any()}
+    if not any(begins.any() for _, begins in starts.values()):
         return (lambda nb: np.zeros(nb, bool)), ""
     for part in PARTS:
         for is_up, words in ((False, "rounded down"), (True, "rounded up")):
             of = partial(_at_parts, part, is_up)
-            if all(np.array_equal(of(nb), begins) for nb, begins in starts.items()):
+            if all(np.array_equal(of(nb), begins) for nb, (_, begins) in starts.items()):
                 times = f", each multiple of it up to {part - 1} * it" if part > 2 else ""
                 return of, f"block nb / {part} ({words}){times}"
     rule = _rule(starts, looking, 1)
     return None if rule is None else (rule.holds, rule.position.text("block", "nb"))
 
 
-def _rule(seen: dict[int, Array], looking: _Looking, part: int) -> Rule | None:
-    """Return the rule for blocks of rows that were looked at: those in sums, or those that begin another."""
+def _rule(known: dict[int, tuple[Array, Array]], looking: _Looking, part: int) -> Rule | None:
+    """Return the rule for blocks of rows that were looked at: those in sums, or those that begin another.
 
-    def ask(nb: int) -> Array | tuple[Array, Array]:
+    Of blocks in no sum it is not known whether they would begin one.
+    """
+
+    def shown(nb: int, found: tuple[Array, Array]) -> tuple[Array, Array]:
+        return found[part], found[0] if part else np.ones(nb, bool)
+
+    def ask(nb: int) -> tuple[Array, Array]:
         found, nothing = looking(nb), np.zeros(nb, bool)
-        return (nothing, nothing) if found is None else found[part]
+        return (nothing, nothing) if found is None else shown(nb, found)
 
-    return find_rule(Seen(seen), ask, LONGEST)
+    each = {nb: shown(nb, found) for nb, found in known.items()}
+    return find_rule(Seen(*({nb: of[k] for nb, of in each.items()} for k in (0, 1))), ask, LONGEST)
 
 
 def _at_parts(part: int, is_up: bool, nb: int) -> Array:
