@@ -32,6 +32,7 @@ from q8a8_conformance.diagnosis.products.dots import dot_facts_of_products
 from q8a8_conformance.diagnosis.products.facts import product_facts, product_orders
 from q8a8_conformance.diagnosis.products.judged import jointly
 from q8a8_conformance.diagnosis.products.laws import law_facts
+from q8a8_conformance.diagnosis.products.offsets import offset_facts
 from q8a8_conformance.diagnosis.products.placements import placement_facts
 from q8a8_conformance.diagnosis.products.places import is_of_any_shape, place_facts
 from q8a8_conformance.diagnosis.products.segments import segment_facts
@@ -343,13 +344,10 @@ def _product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fac
     if all(outputs == one.expected for outputs, one in zip(made, failures, strict=False)):
         return state_facts(lambda call: session.call(call).outputs, failures)
     # (What a single block is right of, sums of several may be wrong of; else they take longer to see.)
-    looks = (
-        [segment_facts, step_facts]
-        if all(one.call.n > 32 for one in failures)
-        else [step_facts, segment_facts]
-    )
+    is_of_several = all(one.call.n > 32 for one in failures)
+    first = (segment_facts, step_facts) if is_of_several else (step_facts, segment_facts)
     facts: list[Fact] = []
-    for look in looks:
+    for look in (offset_facts, *first):
         if left := _left(failures, facts):
             facts += [fact for fact in look(session, left) if fact.explained(left)]
     if left := _left(failures, facts):

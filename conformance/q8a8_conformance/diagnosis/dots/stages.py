@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.results.observations import CallResult
 
+    Alone = Callable[[str, Array], Array]
     Block = Callable[[Array, Array], float]
     Taken = Callable[..., Array]
     Ways = Callable[[], Iterable[Sequence[Candidate]]]
@@ -45,7 +46,7 @@ OFFSET = 128
 
 SUMS = (
     *(1, 2, 3, 5, 10, 64, 100, 127, 128, 129, 200, 255, 256, 257, 300, 400, 511, 512, 513, 700),
-    *(1000, 1023, 1024, 1025, 1500, 2000, 2047, 2048, 3000, 4000, 4063, 4064),
+    *(1000, 1023, 1024, 1025, 1500, 2000, 2047, 2048, 3000, 3683),
 )
 """Sums of a block's codes, of both signs, at which what is added beside zeros is measured."""
 
@@ -165,7 +166,10 @@ def _ways(done: Experiments) -> dict[str, tuple[Sequence[Candidate], Ways]]:
         return itertools.chain(vanishing(done.block), measured_map(done.block), tabled())
 
     return {
-        "zeros": ((), lambda: corrections(done.block)),
+        "zeros": (
+            (),
+            lambda: corrections(partial(_alone, done.block), done.block(*np.zeros((2, 32), np.int64))),
+        ),
         "single": (candidates.integers(), codes),
         "filled": (candidates.integers(), codes),
         "scaled": ((*candidates.scale_products(), *candidates.readings()), scales),
@@ -234,15 +238,15 @@ def _giving(
 
 
 def _with_code_sum(total: int, *, spread: bool) -> Array:
-    """Return codes of a sum: as few of them as it takes, or all alike."""
+    """Return codes of a sum: as few as it takes, or nearly all alike; behind 127 and -127, and before a 0."""
+    codes = np.zeros(32, np.int64)
+    codes[:2], free = (127, -127), 29
     if spread:
-        codes = np.full(32, total // 32)
-        codes[: total - 32 * (total // 32)] += 1
-        return np.asarray(np.clip(codes, -128, 127))
-    codes, rest = np.zeros(32, np.int64), total
-    for place in reversed(range(32)):
-        codes[place] = np.clip(rest, -127, 127)
-        rest -= codes[place]
+        codes[2:-1] = total // free + (np.arange(free) < total % free)
+        return codes
+    for place in reversed(range(2, 2 + free)):
+        codes[place] = np.clip(total, -127, 127)
+        total -= int(codes[place])
     return codes
 
 
@@ -262,23 +266,29 @@ def _taken_off() -> Iterator[tuple[dict[str, Any], str, Taken]]:
     yield {"as": "negative"}, "is left out where it is positive", partial(np.minimum, 0)
 
 
-def corrections(block: Block) -> Iterator[Sequence[Candidate]]:
+def corrections(alone: Alone, constant: float = 0.0) -> Iterator[Sequence[Candidate]]:
     """Measure what a block adds where one row's codes are all zero, as a function of the other row's.
 
     Unsigned codes of x are those of int8 with 128 added, so that 128 times the sum of y's codes is taken off.
+
+    Parameters
+    ----------
+    alone
+        Returns the results of blocks of which the row x, or y, has codes [k, 32], and the other one zeros. Of
+        the codes some are 127 or -127, none is -128, and the first one or the last is 0.
+    constant
+        The result of two rows of zeros.
     """
-    none = np.zeros(32, np.int64)
     rng = dot_rows.generator("corrections")
     sums = np.array([sign * total for total in SUMS for sign in (1, -1)])
     added = {}
     for side in "xy":
         few, spread = (
-            np.array([_alone(block, side, _with_code_sum(s, spread=alike)) for s in sums.tolist()])
+            alone(side, np.array([_with_code_sum(s, spread=alike) for s in sums.tolist()]))
             for alike in (False, True)
         )
-        weights = np.array([_alone(block, side, unit_codes(k)) for k in range(32)])
+        weights = (alone(side, 127 * np.eye(32, dtype=np.int64)) - constant) / 127
         added[side] = few, weights, np.array_equal(few, spread)
-    constant = block(none, none)
     for side, other in ("yx", "xy"):
         few, weights, is_of_sum = added[side]
         if constant or added[other][0].any() or not is_of_sum or not few.any():
@@ -290,10 +300,10 @@ def corrections(block: Block) -> Iterator[Sequence[Candidate]]:
                 sentence = f"{OFFSET} is added to the codes of {other}, and {off}."
                 yield [_correction({"of": side, **where}, sentence, step)]
     linear = {side: np.rint(weights) for side, (_, weights, _) in added.items()}
-    random = rng.integers(-128, 128, (CONTROLS, 32))
+    random = rng.integers(-127, 128, (CONTROLS, 32))
+    random[:, 0], random[:, -1] = 127, 0
     for side in "xy":
-        of_one = [_alone(block, side, q) for q in random]
-        if not np.array_equal(random @ linear[side] + constant, of_one):
+        if not np.array_equal(random @ linear[side] + constant, alone(side, random)):
             return
     if any(of.any() for of in linear.values()) or constant:
         wy, wx = linear["y"], linear["x"]
@@ -302,10 +312,10 @@ def corrections(block: Block) -> Iterator[Sequence[Candidate]]:
         yield [_correction(where, _linear_words(wx, wy, constant), step)]
 
 
-def _alone(block: Block, side: str, codes: Array) -> float:
-    """Return the result of a block of which one row has codes, the other one zeros."""
+def _alone(block: Block, side: str, codes: Array) -> Array:
+    """Return the results of blocks of which one row has codes [k, 32], the other one zeros."""
     none = np.zeros(32, np.int64)
-    return block(codes, none) if side == "x" else block(none, codes)
+    return np.array([block(own, none) if side == "x" else block(none, own) for own in codes])
 
 
 def _weighed(qx: Array, qy: Array, wx: Array, wy: Array, constant: float) -> Array:

@@ -7,8 +7,6 @@ does to others by what it holds. Where the same rows come out wrong shows in whi
 
 from __future__ import annotations
 
-import json
-import re
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,7 +18,7 @@ from q8a8_conformance.diagnosis.dots import block_values, row_facts
 from q8a8_conformance.diagnosis.dots.bench import Bench, model_of
 from q8a8_conformance.diagnosis.dots.model import Model, matches
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
-from q8a8_conformance.diagnosis.products.judged import quantized, wrong_outputs
+from q8a8_conformance.diagnosis.products.judged import of_product, quantized, wrong_outputs
 from q8a8_conformance.diagnosis.products.rules import EVERYWHERE, OutputRule
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.protocol.deadline import Deadline
@@ -136,8 +134,7 @@ def _as_fact(output: Output, one: Measured, found: Sequence[Measured]) -> Fact |
     where = _where(output, one.evidence[0].call) if call else None
     if call is None or where is None:
         return None
-    text = re.sub(r"\b[xy]\b", lambda m: "wx"["xy".index(m[0])], one.sentence)
-    data = re.sub(r"\b[xy](?=_|\b)", lambda m: "wx"["xy".index(m[0])], json.dumps(dict(one.where)))
+    data, text = of_product(one.where, one.sentence)
     if where.text != "All outputs":
         text = f"In {where.text[0].lower()}{where.text[1:]}: {text[0].lower()}{text[1:]}"
     shown = mul_mat(*matrices_of(call)).astype("<f4")
@@ -145,7 +142,7 @@ def _as_fact(output: Output, one: Measured, found: Sequence[Measured]) -> Fact |
     i, j = output.i, output.j
     words = f"out[{i} * m + {j}] is {got[i, j]:.9g}, expected {shown[i, j]:.9g}"
     return Fact(
-        *(one.fact, {**json.loads(data), "outputs": where.to_json()}, RULE, text, one.fix, ""),
+        *(one.fact, {**data, "outputs": where.to_json()}, RULE, text, one.fix, ""),
         function=calls.MUL_MAT,
         evidence=(Evidence(call, (shown.tobytes(),), (got.tobytes(),), words),),
         explains=remembered(partial(_explains, where, model_of(found))),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +21,7 @@ from q8a8_conformance.results.expected_product import matrices_of, outputs_of
 from q8a8_conformance.results.observations import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from q8a8_conformance.diagnosis.facts import Explains, Fact
     from q8a8_conformance.inputs.arrays import Array
@@ -123,6 +125,18 @@ def named(made: Sequence[Made], rule: str, first: str) -> str:
             if all(replay(kernel, call) == outputs for call, outputs in spread(made, REPEATED)):
                 return mutant.slug
     return ""
+
+
+def of_product(where: Mapping[str, Any], sentence: str) -> tuple[dict[str, Any], str]:
+    """Return what is said of a dot product's rows x and y in the terms of a product: of w and x."""
+    text = re.sub(r"\b[xy]\b", _own_side, sentence)
+    return json.loads(re.sub(r"\b[xy](?=_|\b)", _own_side, json.dumps(dict(where)))), text[0].upper() + text[
+        1:
+    ]
+
+
+def _own_side(found: re.Match[str]) -> str:
+    return "wx"["xy".index(found[0])]
 
 
 def jointly(facts: Sequence[Fact], failures: Sequence[Failure]) -> list[Fact]:
