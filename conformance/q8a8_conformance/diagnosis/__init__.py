@@ -71,6 +71,9 @@ TRIED = 3
 SLOW = 0.3
 """Seconds; where a call took longer to die, with the start of the next process, it is not made again."""
 
+NEARLY_ALL = 10
+"""One of so many calls may be left unexplained, where two mistakes meet in an output."""
+
 CHANCE = 0.01
 """The part of the wrong results that a fact explains at least, where most are not explained."""
 
@@ -369,6 +372,9 @@ def _terms_of_products(session: AnySession, failures: Sequence[Failure]) -> list
     """Return what outputs that are at their places are made of."""
     facts = law_facts(session, failures)
     zero: list[Fact] = []
+    joint = _with_recipes(session, facts, failures)
+    if len(joint) > len(facts):
+        return joint
     if left := _left(failures, facts):
         zero = zero_row_facts(session, left)
         joint = jointly([*facts, *zero], failures)
@@ -395,6 +401,15 @@ def _terms_of_products(session: AnySession, failures: Sequence[Failure]) -> list
         with suppress(CallRefused):
             facts += product_facts(session, left)
     return facts
+
+
+def _with_recipes(session: AnySession, facts: Sequence[Fact], failures: Sequence[Failure]) -> list[Fact]:
+    """Return laws, with what the rest of the outputs are made by if that explains nearly all that is left."""
+    left = _left(failures, facts)
+    if not facts or not left:
+        return [*facts]
+    joint = jointly([*facts, *product_facts(session, left, known=facts)], failures)
+    return joint if NEARLY_ALL * len(_left(failures, joint)) <= len(left) else [*facts]
 
 
 def _explained_by(every: Sequence[Explains], result: CallResult) -> bool:

@@ -18,11 +18,11 @@ from q8a8.errors import Q8A8Error
 from q8a8.matmul import mul_mat
 from q8a8_conformance.diagnosis.causes import FIXES, order_cause
 from q8a8_conformance.diagnosis.dots.orders import REVEALED
-from q8a8_conformance.diagnosis.facts import Evidence, Fact
+from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
+from q8a8_conformance.diagnosis.products.judged import accounts_for_all, jointly
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.results.expected_product import matrices_of, outputs_of
-from q8a8_conformance.results.observations import Failure
 from q8a8_conformance.reveal.products.regimes import BFLOAT, FLOAT, HALF
 from q8a8_conformance.reveal.products.revealed import BRIEF, reveal_product
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from q8a8_conformance.inputs.arrays import Array
-    from q8a8_conformance.results.observations import CallResult
+    from q8a8_conformance.results.observations import CallResult, Failure
     from q8a8_conformance.reveal.products.regimes import Regime, RevealedProduct
     from q8a8_conformance.reveal.quantizers.calls import AnySession
 
@@ -72,9 +72,15 @@ PRECISIONS = {"float16": "half precision"}
 
 
 def product_facts(
-    session: AnySession, failures: Sequence[Failure], revealed: RevealedProduct | None = None
+    session: AnySession,
+    failures: Sequence[Failure],
+    revealed: RevealedProduct | None = None,
+    known: Sequence[Fact] = (),
 ) -> list[Fact]:
     """Find out what a matrix product computes in the place of what it should; `revealed` where it is known.
+
+    `known` are facts about some outputs: what is found is then looked for in all others, for the shapes in
+    which it is seen may be those without wrong outputs of that kind.
 
     Returns
     -------
@@ -88,7 +94,7 @@ def product_facts(
             kind = name.partition(":")[0]
             if name in RIGHT or kind not in RULES or name == "activations:unknown":
                 continue
-            fact = _fact(session, regime, name, kind)
+            fact = _fact(session, regime, name, kind, is_alone=not known)
             if name in facts:
                 # The same elsewhere: one fact, of several shapes.
                 held = facts[name]
@@ -97,11 +103,13 @@ def product_facts(
                     held,
                     where={**held.where, "shapes": shapes},
                     explains=partial(_any_explains, (held, fact)),
+                    outputs=partial(_any_accounts, (held, fact)),
                 )
             facts[name] = fact
     # (What explains few of them fits by chance.)
     least = max(CHANCE * len(failures), 1)
-    return [fact for fact in facts.values() if len(fact.explained(failures)) >= least]
+    together = jointly([*known, *facts.values()], failures)[len(known) :]
+    return [fact for fact in together if len(fact.explained(failures)) >= least]
 
 
 def product_orders(session: AnySession) -> list[tuple[str, str, int]]:
@@ -134,8 +142,14 @@ def _any_explains(facts: Sequence[Fact], result: CallResult) -> bool:
     return any(fact.explains(result) for fact in facts)
 
 
-def _fact(session: AnySession, regime: Regime, name: str, kind: str) -> Fact:
-    """Return the fact that a name is in a regime."""
+def _any_accounts(facts: Sequence[Fact], result: Failure) -> Array:
+    return np.asarray(np.any([fact.outputs(result) for fact in facts if fact.outputs is not None], axis=0))
+
+
+def _fact(session: AnySession, regime: Regime, name: str, kind: str, *, is_alone: bool) -> Fact:
+    """Return the fact that a name is in a regime; beside other facts, wherever it is not their matter."""
+    accounts = _accounts(regime, is_everywhere=not is_alone)
+    where = f": {regime.where}" if is_alone else ""
     evidence = tuple(_evidence(session, regime, kind))
     return Fact(
         name,
@@ -145,12 +159,13 @@ def _fact(session: AnySession, regime: Regime, name: str, kind: str) -> Fact:
             "quantization_error": regime.quantization_error,
         },
         RULES[kind],
-        f"{_sentence(regime, name, kind)}: {regime.where}{_cost(regime)}.",
+        f"{_sentence(regime, name, kind)}{where}{_cost(regime)}.",
         PRODUCT_FIXES.get(kind) or FIXES.get(name, QUANTIZE),
         "",
         function=calls.MUL_MAT,
         evidence=evidence,
-        explains=_explains(regime),
+        explains=remembered(partial(accounts_for_all, accounts)),
+        outputs=accounts,
     )
 
 
@@ -211,8 +226,8 @@ def _shown(session: AnySession, regime: Regime, codes: Array, x: Array, what: st
         yield Evidence(call, (expected.tobytes(),), actual, text)
 
 
-def _explains(regime: Regime) -> Callable[[CallResult], bool]:
-    """Return whether a failed call's wrong outputs are those of a regime's arithmetic."""
+def _accounts(regime: Regime, *, is_everywhere: bool) -> Callable[[Failure], Array]:
+    """Return a function that says which wrong outputs of a failed call are those of a regime's arithmetic."""
     kinds = ("accumulator",) if regime.is_of_grids else ("accumulator", "weights")
     formats = {name.partition(":")[2] for name in regime.names if name.startswith(kinds)}
     u = HALF if "float16" in formats or "fp16-scale-product" in regime.names else FLOAT
@@ -220,26 +235,24 @@ def _explains(regime: Regime) -> Callable[[CallResult], bool]:
         u = BFLOAT
     kept = regime.activations
 
-    def explains(result: CallResult) -> bool:
-        if not isinstance(result, Failure):
-            return False
+    def accounts(result: Failure) -> Array:
         call = result.call
         (w, x), held = matrices_of(call), bytes(call.buffers[2].data)
         actual, expected, before = (
             outputs_of(call, bytes(side)) for side in (result.outputs[0], result.expected[0], held)
         )
-        wrong = actual.view(np.uint32) != expected.view(np.uint32)
-        inside = _inside(regime, wrong)
-        if not wrong.any() or not inside[wrong].all():
-            return False
+        wrong = np.asarray(actual.view(np.uint32) != expected.view(np.uint32))
+        wrong &= is_everywhere or _inside(regime, wrong)
+        if not wrong.any():
+            return wrong
         if kept is None:
-            return bool((actual.view(np.uint32) == before.view(np.uint32))[wrong].all())
+            return np.asarray(wrong & (actual.view(np.uint32) == before.view(np.uint32)))
         try:
-            return bool(regime.near(w, x, actual, u)[wrong].all())
+            return np.asarray(wrong & regime.near(w, x, actual, u))
         except Q8A8Error:
-            return False
+            return np.zeros_like(wrong)
 
-    return explains
+    return accounts
 
 
 def _inside(regime: Regime, wrong: Array) -> Array:

@@ -177,6 +177,7 @@ ROW_FORMULAS: tuple[tuple[str, Callable[[Array, int, int], Array], tuple[int, ..
     ("{i} - {i} % {t}", lambda i, _n, t: i - i % t, TILES),
     ("{i} % {t}", lambda i, _n, t: i % t, TILES),
     ("{n} - {n} % {t}", lambda i, n, t: 0 * i + n - n % t, TILES),
+    ("{i} + {n} % {t} - {t}", lambda i, n, t: i + n % t - t, TILES),
     ("{n} - {n} % {t} - 1", lambda i, n, t: 0 * i + n - n % t - 1, TILES),
     ("{i} ^ {u}", lambda i, _n, t: i ^ (t - 1), (2, 4, 8, 16, 32, 64)),
     ("{i} - {i} % {t} + {u} - {i} % {t}", lambda i, _n, t: i - i % t + t - 1 - i % t, (3, 5, 6, 12, 24, 48)),
