@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from q8a8_conformance.diagnosis.facts import Fact
 from q8a8_conformance.diagnosis.products.facts import product_facts, product_orders
 from q8a8_conformance.diagnosis.replay import replay
 from q8a8_conformance.faults import catalogue
@@ -63,6 +64,37 @@ def test_orders_of_a_right_product() -> None:
     assert ", from the last to the first, 1 sum, " in where
     assert of
     assert orders("matrix-neighbour") == []
+
+
+class OddOutputs:
+    """Rounds halves to even; outputs in odd rows and odd columns are three times as large."""
+
+    def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        """Multiply."""
+        catalogue.make("matrix-rounds-even").mul_mat_q8_a8(m, n, k, w, x, out)
+        out[: m * n].reshape(n, m)[1::2, 1::2] *= 3
+
+
+def test_a_recipe_beside_outputs_that_are_wrong_otherwise() -> None:
+    """Activations and single outputs that are wrong in one call explain it together."""
+
+    def odd(result: Failure) -> Array:
+        m, n = result.call.bs, result.call.bx
+        return np.asarray(np.logical_and.outer(np.arange(n) % 2 == 1, np.arange(m) % 2 == 1))
+
+    x = shapes.activations(4, 64, "beside")
+    x[:, 0], x[:, 1] = 127, 40.5
+    call = calls.mul_mat(shapes.weights(4, 64, "beside"), x)
+    failed = [Failure(call, replay(OddOutputs(), call), replay(catalogue.make(), call))]
+    known = Fact(
+        "outputs-added", {}, "Q8A8-MUL-6", "Odd outputs.", "", "", function=calls.MUL_MAT, outputs=odd
+    )
+    session = InProcessSession(OddOutputs, (calls.MUL_MAT,))
+    (fact,) = product_facts(session, failed, known=[known])
+    assert fact.slug == "recipe:ggml-avx2"
+    assert "row" not in fact.sentence
+    assert fact.explained(failed) == failed
+    assert product_facts(session, failed) == []
 
 
 def test_facts_of_several_shapes() -> None:
