@@ -176,10 +176,11 @@ is wrong are a fact. The condition is about places, elements, values, and the va
 
 ## Matrix products
 
-First products in which a step has a chosen value show what becomes of it: a code, a scale, the product of two
-scales, a weight, the sum of a block, its term, an output. What came of many values is a rounding, or a
-condition and what such values become (`values-changed`, `outputs-changed`); values in two blocks show sums of
-several that are rounded (`chunk-sums`).
+Rows of codes beside zeros of the other side show what is taken off for an offset of codes
+(`correction-wrong`). Products in which a step has a chosen value show what becomes of it: a code, a scale,
+the product of two scales, a weight, the sum of a block, its term, an output. What came of many values is a
+rounding, or a condition and what such values become (`values-changed`, `outputs-changed`); values in two
+blocks show sums of several that are rounded, each by itself or the running one (`chunk-sums`).
 
 Then it is found where outputs come from: products in which rows are numbered, in which one block counts,
 and into outputs that held something show `outputs-not-written`, `outputs-added`, `outputs-of-other-rows`,
