@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from q8a8_conformance.diagnosis.dots import dot_facts
+from q8a8_conformance.diagnosis.dots.layouts import encoders_of
 from q8a8_conformance.faults.kernel import DOT
 from q8a8_conformance.inputs import calls, dot_rows
 
@@ -74,6 +76,12 @@ def test_class(name: str) -> None:
     (fact,) = dot_facts(DOT, {1: failures}, probe, SECONDS)
     assert fact.sentence == sentence
     assert fact.explained(failures) == failures
+
+
+def test_a_fact_about_several_readings_names_no_layout() -> None:
+    """Beside misread signs the last block may be lost: what is read so, as a list, is no layout of blocks."""
+    one: Any = SimpleNamespace(where={"as": ["unsigned"], "operand": "y"})
+    assert encoders_of(1, [one]) == {}
 
 
 def _as_it_is(bits: Array) -> Array:

@@ -265,7 +265,8 @@ FIX = "Read each block's scale as the little-endian half at its own place."
 
 def encoders_of(version: int, found: Sequence[Measured]) -> dict[str, Callable[[Array], Array]]:
     """Return how rows of x and of y are written so that they are read as they are given."""
-    named = {(one.where.get("as"), one.where.get("operand")) for one in found}
+    # (Of other facts what is read may be several things, in a list.)
+    named = [(one.where.get("as"), one.where.get("operand")) for one in found]
     return {
         side: one.encode
         for one in _layouts(version)
