@@ -66,9 +66,9 @@ class Margins:
         function, case
             What gave it, and where.
         error
-            computed - exact, with no rounding; None where the result is no finite number.
+            computed - exact; None where the result is no finite number.
         bound
-            The largest legal absolute error: a float where `error` is one, else a fraction.
+            The largest legal absolute error. Both are floats, or both fractions.
         """
         held = self._held.setdefault(function, _Held())
         if error is None or abs(error) > bound:

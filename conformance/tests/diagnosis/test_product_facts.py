@@ -67,7 +67,7 @@ def test_orders_of_a_right_product() -> None:
 
 
 class OddOutputs:
-    """Rounds halves to even; outputs in odd rows and odd columns are three times as large."""
+    """A product that rounds halves to even; outputs in odd rows and odd columns are three times as large."""
 
     def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
         """Multiply."""
