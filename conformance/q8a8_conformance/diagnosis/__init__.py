@@ -27,22 +27,14 @@ from q8a8_conformance.diagnosis.dots.placed import KEPT, placed_facts
 from q8a8_conformance.diagnosis.dots.side_effects import of_reach, of_side_effect
 from q8a8_conformance.diagnosis.dots.threads import of_threads
 from q8a8_conformance.diagnosis.dots.turns import every_nth
+from q8a8_conformance.diagnosis.facts import left_of
 from q8a8_conformance.diagnosis.limits import Limits, Probing
-from q8a8_conformance.diagnosis.products.dots import dot_facts_of_products
-from q8a8_conformance.diagnosis.products.facts import product_facts, product_orders
-from q8a8_conformance.diagnosis.products.judged import jointly
-from q8a8_conformance.diagnosis.products.laws import law_facts
-from q8a8_conformance.diagnosis.products.offsets import offset_facts
-from q8a8_conformance.diagnosis.products.placements import placement_facts
-from q8a8_conformance.diagnosis.products.places import is_of_any_shape, place_facts
-from q8a8_conformance.diagnosis.products.segments import segment_facts
+from q8a8_conformance.diagnosis.products.experiments import facts_of_products
+from q8a8_conformance.diagnosis.products.facts import product_orders
 from q8a8_conformance.diagnosis.products.spoiled import spoiled_facts
 from q8a8_conformance.diagnosis.products.state import state_of_products
-from q8a8_conformance.diagnosis.products.steps import step_facts
-from q8a8_conformance.diagnosis.products.zero_rows import zero_row_facts
 from q8a8_conformance.diagnosis.quantizers import recipes
 from q8a8_conformance.diagnosis.quantizers.facts import quantizer_facts
-from q8a8_conformance.diagnosis.quantizers.values import AGAIN, state_facts
 from q8a8_conformance.diagnosis.replay import differing, replay
 from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.faults.kernel import DOTS
@@ -55,10 +47,9 @@ from q8a8_conformance.reveal.asking import AskDot, NoAnswerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-    from q8a8_conformance.diagnosis.facts import Evidence, Explains, Fact
+    from q8a8_conformance.diagnosis.facts import Evidence, Fact
     from q8a8_conformance.protocol.messages import Call, Result
-    from q8a8_conformance.results.observations import CallResult, Failure
-    from q8a8_conformance.reveal.quantizers.calls import AnySession
+    from q8a8_conformance.results.observations import Failure
 
     Probe = Callable[[Call], tuple[bytes, ...] | None]
     Asking = Callable[[Call], Result | None]
@@ -70,9 +61,6 @@ TRIED = 3
 
 SLOW = 0.3
 """Seconds; where a call took longer to die, with the start of the next process, it is not made again."""
-
-NEARLY_ALL = 10
-"""One of so many calls may be left unexplained, where two mistakes meet in an output."""
 
 CHANCE = 0.01
 """The part of the wrong results that a fact explains at least, where most are not explained."""
@@ -134,7 +122,7 @@ def diagnose(
             facts_of = dequantizer_facts
         else:
             by_nrc = {nrc: held for (name, nrc), held in observations.dots.items() if name == function}
-            named, facts_of = orders.explain(function, by_nrc, ask), _product_facts
+            named, facts_of = orders.explain(function, by_nrc, ask), facts_of_products
             if not observations.failures.get((function, 1)):
                 named = _with_orders(named, probe)
         findings += _of_rows(observations, function, named, facts_of, probe, limits)
@@ -258,7 +246,7 @@ def _of_failures(
 
 def _without_chance(facts: list[Fact], failures: Sequence[Failure]) -> list[Fact]:
     """Leave out facts that explain next to nothing where most is not explained: they fit by chance."""
-    of, left = _count(failures), _count(_left(failures, facts))
+    of, left = _count(failures), _count(left_of(failures, facts))
     if 2 * left <= of:
         return facts
     return [
@@ -339,86 +327,6 @@ def _of_rows(
         facts += placed_facts(function, placed, probe, limits.restart, look)
         failures = [*failures, *placed]
     return _of_failures(function, facts, failures, named, probe, limits)
-
-
-def _product_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
-    """Return where a matrix product's outputs come from, or else what they are the sums of."""
-    made = [session.call(one.call).outputs for one in failures[:AGAIN]]
-    if all(outputs == one.expected for outputs, one in zip(made, failures, strict=False)):
-        return state_facts(lambda call: session.call(call).outputs, failures)
-    # (What a single block is right of, sums of several may be wrong of; else they take longer to see.)
-    is_of_several = all(one.call.n > 32 for one in failures)
-    first = (segment_facts, step_facts) if is_of_several else (step_facts, segment_facts)
-    facts: list[Fact] = []
-    for look in (offset_facts, *first):
-        if left := _left(failures, facts):
-            facts += [fact for fact in look(session, left) if fact.explained(left)]
-    if left := _left(failures, facts):
-        facts += _sources_of_products(session, left)
-    return [fact for fact in jointly(facts, failures) if fact.explained(failures)]
-
-
-def _sources_of_products(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
-    """Return the same of outputs that do not depend on their values."""
-    stored = placement_facts(session, failures)
-    if not _left(failures, stored):
-        return stored
-    others = _terms_of_products(session, failures)
-    # (Of single rows that are others' a few shapes may say where they are stored.)
-    return others if not _left(failures, others) else [*stored, *others]
-
-
-def _terms_of_products(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
-    """Return what outputs that are at their places are made of."""
-    facts = law_facts(session, failures)
-    zero: list[Fact] = []
-    joint = _with_recipes(session, facts, failures)
-    if len(joint) > len(facts):
-        return joint
-    if left := _left(failures, facts):
-        zero = zero_row_facts(session, left)
-        joint = jointly([*facts, *zero], failures)
-        if zero and not _left(failures, joint):
-            return joint
-        places = place_facts(session, failures)
-        of_any = [fact for fact in places if is_of_any_shape(fact)]
-        # (Laws together explain what a fact by itself does not.)
-        first, then = (of_any, facts) if len(_left(failures, of_any)) <= len(left) else (facts, of_any)
-        facts = []
-        for fact in (*first, *then, *(fact for fact in places if fact not in of_any)):
-            same = next((one for one in facts if one.sentence == fact.sentence), None)
-            if same:
-                explains = partial(_explained_by, (same.explains, fact.explains))
-                facts[facts.index(same)] = replace(same, explains=explains)
-            elif fact in places and fact not in of_any and 4 * len(fact.explained(failures)) < len(failures):
-                # (What a single shape shows explains few by chance.)
-                continue
-            elif fact.explained(_left(failures, facts)) or (fact in first and fact.explained(failures)):
-                facts.append(fact)
-    if left := _left(failures, facts):
-        facts += zero or dot_facts_of_products(session, left)
-    if left := _left(failures, facts):
-        with suppress(CallRefused):
-            facts += product_facts(session, left)
-    return facts
-
-
-def _with_recipes(session: AnySession, facts: Sequence[Fact], failures: Sequence[Failure]) -> list[Fact]:
-    """Return laws, with what the rest of the outputs are made by if that explains nearly all that is left."""
-    left = _left(failures, facts)
-    if not facts or not left:
-        return [*facts]
-    joint = jointly([*facts, *product_facts(session, left, known=facts)], failures)
-    return joint if NEARLY_ALL * len(_left(failures, joint)) <= len(left) else [*facts]
-
-
-def _explained_by(every: Sequence[Explains], result: CallResult) -> bool:
-    return any(explains(result) for explains in every)
-
-
-def _left(failures: Sequence[Failure], facts: Sequence[Fact]) -> list[Failure]:
-    """Return the failed calls that no fact explains."""
-    return [one for one in failures if not any(fact.explains(one) for fact in facts)]
 
 
 def _count(failures: Sequence[Failure]) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from q8a8_conformance.protocol.messages import Call
-    from q8a8_conformance.results.observations import CallResult
+    from q8a8_conformance.results.observations import CallResult, Failure
 
     Explains: TypeAlias = Callable[[CallResult], bool]
 
@@ -306,6 +306,11 @@ class Difference(Statement):
     """
 
     undo: Callable[[Any], Any] = field(compare=False)
+
+
+def left_of(failures: Sequence[Failure], facts: Sequence[Fact]) -> list[Failure]:
+    """Return the failed calls that no fact explains."""
+    return [one for one in failures if not any(fact.explains(one) for fact in facts)]
 
 
 def words(

@@ -82,7 +82,7 @@ def test_a_recipe_beside_outputs_that_are_wrong_otherwise() -> None:
         m, n = result.call.bs, result.call.bx
         return np.asarray(np.logical_and.outer(np.arange(n) % 2 == 1, np.arange(m) % 2 == 1))
 
-    x = shapes.activations(4, 64, "beside")
+    x = shapes.activations(4, 64, "beside").copy()
     x[:, 0], x[:, 1] = 127, 40.5
     call = calls.mul_mat(shapes.weights(4, 64, "beside"), x)
     failed = [Failure(call, replay(OddOutputs(), call), replay(catalogue.make(), call))]

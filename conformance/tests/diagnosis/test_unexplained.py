@@ -130,7 +130,7 @@ def test_what_is_wrong_of_rows_without_elements_fits_by_no_chance(monkeypatch: p
         right = replay(make(), call)
         wrong = np.full(len(right[0]) // 4, value, "<f4").tobytes()
         observations.add_failure(call, {"out": wrong}, {"out": right[0]})
-    monkeypatch.setattr("q8a8_conformance.diagnosis._product_facts", facts)
+    monkeypatch.setattr("q8a8_conformance.diagnosis.facts_of_products", facts)
     first, second = diagnose(observations, lambda *_: None, probe=lambda call: replay(make(), call))
     assert (first.fact, first.explained, second.cause) == ("empty-not-written", 1, "unexplained")
 

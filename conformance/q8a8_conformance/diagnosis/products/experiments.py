@@ -1,0 +1,107 @@
+"""The experiments on a wrong matrix product, in their order: each looks at what those before it left."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from q8a8_conformance.diagnosis.facts import left_of
+from q8a8_conformance.diagnosis.products.dots import dot_facts_of_products
+from q8a8_conformance.diagnosis.products.facts import product_facts
+from q8a8_conformance.diagnosis.products.judged import jointly
+from q8a8_conformance.diagnosis.products.laws import law_facts
+from q8a8_conformance.diagnosis.products.offsets import offset_facts
+from q8a8_conformance.diagnosis.products.placements import placement_facts
+from q8a8_conformance.diagnosis.products.places import is_of_any_shape, place_facts
+from q8a8_conformance.diagnosis.products.segments import segment_facts
+from q8a8_conformance.diagnosis.products.steps import step_facts
+from q8a8_conformance.diagnosis.products.zero_rows import zero_row_facts
+from q8a8_conformance.diagnosis.quantizers.values import AGAIN, state_facts
+from q8a8_conformance.protocol.session import CallRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from q8a8_conformance.diagnosis.facts import Explains, Fact
+    from q8a8_conformance.results.observations import CallResult, Failure
+    from q8a8_conformance.reveal.quantizers.calls import AnySession
+
+NEARLY_ALL = 10
+"""One of so many calls may be left unexplained, where two mistakes meet in an output."""
+
+
+def facts_of_products(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
+    """Return where a matrix product's outputs come from, or else what they are the sums of."""
+    made = [session.call(one.call).outputs for one in failures[:AGAIN]]
+    if all(outputs == one.expected for outputs, one in zip(made, failures, strict=False)):
+        return state_facts(lambda call: session.call(call).outputs, failures)
+    # (What a single block is right of, sums of several may be wrong of; else they take longer to see.)
+    is_of_several = all(one.call.n > 32 for one in failures)
+    first = (segment_facts, step_facts) if is_of_several else (step_facts, segment_facts)
+    facts: list[Fact] = []
+    for look in (offset_facts, *first):
+        if left := left_of(failures, facts):
+            facts += [fact for fact in look(session, left) if fact.explained(left)]
+    if left := left_of(failures, facts):
+        facts += _sources_of_products(session, left)
+    return [fact for fact in jointly(facts, failures) if fact.explained(failures)]
+
+
+def _sources_of_products(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
+    """Return the same of outputs that do not depend on their values."""
+    stored = placement_facts(session, failures)
+    if not left_of(failures, stored):
+        return stored
+    others = _terms_of_products(session, failures)
+    # (Of single rows that are others' a few shapes may say where they are stored.)
+    return others if not left_of(failures, others) else [*stored, *others]
+
+
+def _terms_of_products(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
+    """Return what outputs that are at their places are made of."""
+    facts = law_facts(session, failures)
+    zero: list[Fact] = []
+    joint = _with_recipes(session, facts, failures)
+    if len(joint) > len(facts):
+        return joint
+    if left := left_of(failures, facts):
+        zero = zero_row_facts(session, left)
+        joint = jointly([*facts, *zero], failures)
+        if zero and not left_of(failures, joint):
+            return joint
+        places = place_facts(session, failures)
+        of_any = [fact for fact in places if is_of_any_shape(fact)]
+        # (Laws together explain what a fact by itself does not.)
+        first, then = (of_any, facts) if len(left_of(failures, of_any)) <= len(left) else (facts, of_any)
+        facts = []
+        for fact in (*first, *then, *(fact for fact in places if fact not in of_any)):
+            same = next((one for one in facts if one.sentence == fact.sentence), None)
+            if same:
+                explains = partial(_explained_by, (same.explains, fact.explains))
+                facts[facts.index(same)] = replace(same, explains=explains)
+            elif fact in places and fact not in of_any and 4 * len(fact.explained(failures)) < len(failures):
+                # (What a single shape shows explains few by chance.)
+                continue
+            elif fact.explained(left_of(failures, facts)) or (fact in first and fact.explained(failures)):
+                facts.append(fact)
+    if left := left_of(failures, facts):
+        facts += zero or dot_facts_of_products(session, left)
+    if left := left_of(failures, facts):
+        with suppress(CallRefused):
+            facts += product_facts(session, left)
+    return facts
+
+
+def _with_recipes(session: AnySession, facts: Sequence[Fact], failures: Sequence[Failure]) -> list[Fact]:
+    """Return laws, with what the rest of the outputs are made by if that explains nearly all that is left."""
+    left = left_of(failures, facts)
+    if not facts or not left:
+        return [*facts]
+    joint = jointly([*facts, *product_facts(session, left, known=facts)], failures)
+    return joint if NEARLY_ALL * len(left_of(failures, joint)) <= len(left) else [*facts]
+
+
+def _explained_by(every: Sequence[Explains], result: CallResult) -> bool:
+    return any(explains(result) for explains in every)
