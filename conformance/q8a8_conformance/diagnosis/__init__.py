@@ -12,7 +12,7 @@ Where nothing explains a function, its smallest failing input is found with the 
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
     Probe = Callable[[Call], tuple[bytes, ...] | None]
     Asking = Callable[[Call], Result | None]
+    Watch = Callable[[str], AbstractContextManager[object]]
 
 __all__ = ["AskDot", "Finding", "Observations", "diagnose"]
 
@@ -71,7 +72,7 @@ def diagnose(
     ask: AskDot,
     accepted: Collection[tuple[str, str]] = (),
     probe: Probe | None = None,
-    progress: Callable[[str], object] = lambda _: None,
+    watch: Watch = nullcontext,
     facts: list[Fact] | None = None,
     restart: Callable[[], object] | None = None,
     ask_threads: Asking | None = None,
@@ -88,8 +89,9 @@ def diagnose(
         Pairs of function and recipe that the profile accepts: named, but nothing to fix.
     probe
         Makes a call: its output buffers, or None where it did not return. Without it nothing is shrunk.
-    progress
-        Called with the name of each function before its results are explained.
+    watch
+        Called with what is looked into next, such as the name of a function: the context in which this is
+        done. One that suppresses an exception makes the diagnosis go on with the rest.
     facts
         Where given, the facts that experiments find are added to it.
     restart
@@ -107,32 +109,21 @@ def diagnose(
     limits = Limits([] if facts is None else facts, restart)
     kept = (*observations.dots, *observations.failures, *observations.placed)
     for function in dict.fromkeys((*observations.quantizers, *(name for name, _ in kept))):
-        progress(function)
-        if function in DOTS:
-            findings += _of_dot(observations, function, ask, probe, limits)
-            continue
-        named: list[Finding] = []
-        if function in (*QUANTIZERS, ACTIVATION):
-            allowed = [recipe for name, recipe in accepted if name == function]
-            named = recipes.explain(function, observations.quantizers.get(function, ()), allowed)
-            facts_of: Callable[..., list[Fact]] = partial(
-                quantizer_facts, function=function, accepted=allowed
-            )
-        elif function == DEQUANTIZE:
-            facts_of = dequantizer_facts
-        else:
-            by_nrc = {nrc: held for (name, nrc), held in observations.dots.items() if name == function}
-            named, facts_of = orders.explain(function, by_nrc, ask), facts_of_products
-            if not observations.failures.get((function, 1)):
-                named = _with_orders(named, probe)
-        findings += _of_rows(observations, function, named, facts_of, probe, limits)
-    findings += _of_spoiled(observations.outside.get(MUL_MAT, ()), probe, limits)
+        with watch(function):
+            if function in DOTS:
+                findings += _of_dot(observations, function, ask, probe, limits)
+            else:
+                findings += _of_outputs(observations, function, ask, accepted, probe, limits)
+    with watch("rows beside values outside the domain"):
+        findings += _of_spoiled(observations.outside.get(MUL_MAT, ()), probe, limits)
     if ask_threads:
-        findings += _of_threads(observations, ask_threads, limits, progress)
-        findings += _of_side_effects(observations, ask_threads, limits, progress)
+        with watch("threads"):
+            findings += _of_threads(observations, ask_threads, limits)
+        with watch("side effects"):
+            findings += _of_side_effects(observations, ask_threads, limits)
     for function, deaths in observations.deaths.items():
-        progress(function)
-        findings.append(_death(function, deaths, probe, limits))
+        with watch(f"calls of {function} that die"):
+            findings.append(_death(function, deaths, probe, limits))
     return tuple(sorted(findings, key=lambda one: not one.fix and one.cause not in {UNEXPLAINED, CRASH}))
 
 
@@ -146,13 +137,10 @@ def _of_spoiled(spoiled: Sequence[Failure], probe: Probe | None, limits: Limits)
     return [_of_fact(fact, count, count) for fact, count in zip(facts, counts, strict=True)]
 
 
-def _of_threads(
-    observations: Observations, ask: Asking, limits: Limits, progress: Callable[[str], object]
-) -> Iterator[Finding]:
+def _of_threads(observations: Observations, ask: Asking, limits: Limits) -> Iterator[Finding]:
     """Yield what makes calls of several threads wrong: each fact once, whichever call showed it."""
     shared: dict[tuple[str, str], tuple[Fact, int]] = {}
-    for function, called in observations.threads.items():
-        progress(function)
+    for called in observations.threads.values():
         fact = of_threads(called, ask, limits.restart)
         if fact and not any(_is_of_state(one, fact.function) for one in limits.facts):
             first, calls = shared.get(key := (fact.function, fact.fact), (fact, 0))
@@ -162,18 +150,11 @@ def _of_threads(
         yield _of_fact(fact, calls, calls)
 
 
-def _of_side_effects(
-    observations: Observations, ask: Asking, limits: Limits, progress: Callable[[str], object]
-) -> Iterator[Finding]:
+def _of_side_effects(observations: Observations, ask: Asking, limits: Limits) -> Iterator[Finding]:
     """Yield what calls do besides their results, and in which of them."""
-    found: list[tuple[Fact, int]] = []
-    for function, died in observations.reaches.items():
-        progress(function)
-        if fact := of_reach(died, ask):
-            found.append((fact, len(died)))
+    found = [(fact, len(died)) for died in observations.reaches.values() if (fact := of_reach(died, ask))]
     said = [(fact.function, fact.fact, fact.where["length"]) for fact, _ in found]
     for (function, fault), made in observations.side_effects.items():
-        progress(function)
         fact = of_side_effect(fault, made, ask)
         # (What died beside a page says more of the same.)
         if fact and (function, fact.fact, fact.where["length"]) not in said:
@@ -284,6 +265,30 @@ def _with_orders(named: list[Finding], probe: Probe | None) -> list[Finding]:
         return named
     found = product_orders(Probing(probe))
     return [Finding(MUL_MAT, cause, of, of, detail=detail) for cause, detail, of in found] or named
+
+
+def _of_outputs(
+    observations: Observations,
+    function: str,
+    ask: AskDot,
+    accepted: Collection[tuple[str, str]],
+    probe: Probe | None,
+    limits: Limits,
+) -> list[Finding]:
+    """Return what a quantizer, dequantization or matrix product does wrong, and the name of a right one."""
+    named: list[Finding] = []
+    if function in (*QUANTIZERS, ACTIVATION):
+        allowed = [recipe for name, recipe in accepted if name == function]
+        named = recipes.explain(function, observations.quantizers.get(function, ()), allowed)
+        facts_of: Callable[..., list[Fact]] = partial(quantizer_facts, function=function, accepted=allowed)
+    elif function == DEQUANTIZE:
+        facts_of = dequantizer_facts
+    else:
+        by_nrc = {nrc: held for (name, nrc), held in observations.dots.items() if name == function}
+        named, facts_of = orders.explain(function, by_nrc, ask), facts_of_products
+        if not observations.failures.get((function, 1)):
+            named = _with_orders(named, probe)
+    return _of_rows(observations, function, named, facts_of, probe, limits)
 
 
 def _of_rows(

@@ -16,6 +16,7 @@ from q8a8 import dequantize_row, layout, mul_mat
 from q8a8.recipe import quantize_blocks
 from q8a8_conformance.inputs import blocks, dot_rows
 from q8a8_conformance.inputs import calls as requests
+from q8a8_conformance.inputs.arrays import read_only
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -149,6 +150,7 @@ def mixed(function: str, count: int, rows: int = 1) -> Known:
 
 
 @lru_cache(256)
+@read_only
 def square_rows(rows: int, nb: int, seed: int = 0) -> Array:
     """Generate rows [rows, nb] whose products with each other and themselves no order can round.
 
@@ -165,6 +167,7 @@ def square_rows(rows: int, nb: int, seed: int = 0) -> Array:
 
 
 @cache
+@read_only
 def _pool() -> tuple[Array, Array]:
     """Return blocks at the edges of rounding [n, 32] in a random order, and their quantized bytes [n, 34]."""
     sets = (
@@ -201,6 +204,7 @@ def _elements(size: int, seed: int) -> Array:
 
 
 @cache
+@read_only
 def _readable_pool() -> Array:
     """Return blocks with scales of every size and sign, subnormal and zero ones too, and any code.
 

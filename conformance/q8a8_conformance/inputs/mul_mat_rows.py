@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from q8a8_conformance.inputs import blocks, dot_rows
+from q8a8_conformance.inputs.arrays import read_only
 
 if TYPE_CHECKING:
     from q8a8_conformance.inputs.arrays import Array
@@ -25,6 +26,7 @@ PERIOD = 1021
 
 
 @lru_cache(256)
+@read_only
 def exact(m: int, n: int, nb: int, seed: int = 0) -> tuple[Array, Array]:
     """Generate w, blocks [m, nb], and x, float32 [n, 32·nb], whose products no order can round.
 
@@ -46,6 +48,7 @@ def exact(m: int, n: int, nb: int, seed: int = 0) -> tuple[Array, Array]:
 
 
 @cache
+@read_only
 def saturating(m: int, n: int, nb: int) -> tuple[Array, Array]:
     """Generate matrices as `exact`, of codes -128 and 127 by ±127: sums of three products pass int16."""
     rng = dot_rows.generator("saturating-matrices", m, n, nb)
@@ -82,6 +85,7 @@ def _exact_rows(rng: np.random.Generator, n: int, exponents: Array) -> Array:
 
 
 @cache
+@read_only
 def one_hot(nb: int) -> Array:
     """Return w, blocks [32·nb, nb], each row with a single 1 under a scale of 1: the product is x, quantized.
 
@@ -91,6 +95,7 @@ def one_hot(nb: int) -> Array:
 
 
 @cache
+@read_only
 def edges() -> Array:
     """Return blocks of x, float32 [n, 32], at the edges of quantization: ties, halves, any scale."""
     sets = (
@@ -102,6 +107,7 @@ def edges() -> Array:
 
 
 @cache
+@read_only
 def short_ties() -> Array:
     """Return blocks of x, float32 [n, 32]: ties between codes and their neighbours, scales of four bits.
 
@@ -137,6 +143,7 @@ def picked(m: int, n: int, nb: int) -> tuple[Array, Array]:
 
 
 @lru_cache(16)
+@read_only
 def integers(m: int, n: int) -> tuple[Array, Array]:
     """Generate w, blocks [m, 4], and x, float32 [n, 128], whose products are codes times 2^e.
 
@@ -152,6 +159,7 @@ def integers(m: int, n: int) -> tuple[Array, Array]:
 
 
 @lru_cache(64)
+@read_only
 def one_scale(nb: int, *, exact_sums: bool) -> tuple[Array, Array]:
     """Generate one row of w, blocks [nb], and one of x, float32 [32·nb], that every recipe quantizes alike.
 
@@ -168,6 +176,7 @@ def one_scale(nb: int, *, exact_sums: bool) -> tuple[Array, Array]:
 
 
 @lru_cache(64)
+@read_only
 def model(m: int, n: int, nb: int, seed: int = 0) -> tuple[Array, Array]:
     """Generate w, blocks [m, nb], and x, float32 [n, 32·nb], as a model has them: some columns of x large."""
     rng = dot_rows.generator("model-matrices", m, n, nb, seed)

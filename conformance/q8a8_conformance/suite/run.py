@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
+import traceback
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -33,7 +35,7 @@ from q8a8_conformance.suite.wrong_setup import wrong_setup
 from q8a8_golden import load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from q8a8_conformance.diagnosis.facts import Fact
     from q8a8_conformance.inputs.arrays import Array
@@ -253,9 +255,7 @@ class SuiteRun:
             self._gather()
             self._findings = self._diagnose()
         if self._target is not None:
-            self._recorder = localize(
-                self._recorder, self._facts, self._target.observations, self.request.rules
-            )
+            self._recorder = self._localize(self._target)
         self.close()
         self._show("")
         complete = self._account() and self._selected
@@ -377,11 +377,31 @@ class SuiteRun:
             ask,
             recipes.accepted(),
             probe,
-            lambda name: self._show(f"diagnosis of {name}"),
+            self._watch,
             self._facts,
             target.restart,
             target.result,
         )
+
+    def _localize(self, target: Target) -> Recorder:
+        """Return the records with the rules that are broken: by the facts, or by the cases alone."""
+        with self._watch("the rules that facts break"):
+            return localize(self._recorder, self._facts, target.observations, self.request.rules)
+        return localize(self._recorder, (), target.observations, self.request.rules)
+
+    @contextmanager
+    def _watch(self, about: str) -> Iterator[None]:
+        """Show what the diagnosis looks into, and say so where this breaks: the verdict stands without it."""
+        self._show(f"diagnosis of {about}")
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the cases have been judged
+            text = "".join(traceback.format_exception(error))
+            sys.stderr.write(f"q8a8: error in the diagnosis of {about}:\n{text}")
+            self.note(
+                f"the diagnosis of {about} broke ({type(error).__name__}: {error}): a defect of the suite, "
+                "on which the verdict does not depend"
+            )
 
     def _notes(self) -> tuple[str, ...]:
         notes = self._recipes.notes() if self._recipes is not None else ()

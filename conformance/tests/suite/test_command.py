@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from q8a8_conformance.diagnosis.facts import Fact
+
     from .conftest import Tested
 
 DOT = "ggml_vec_dot_q8_a8_q8_a8"
@@ -218,6 +220,30 @@ def test_a_check_that_breaks_is_no_verdict(
     assert tested.err.startswith("q8a8: error in the suite:\n")
     assert "RuntimeError: broken on purpose" in tested.err
     assert "error in the suite: RuntimeError: broken on purpose" in tested.out
+
+
+@pytest.mark.parametrize("place", ["diagnosis.dot_facts", "suite.localization._explained"])
+def test_a_diagnosis_that_breaks_takes_no_verdict(
+    q8a8_test: Callable[..., Tested], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Where the search for causes breaks, the cases judge the kernel, and the report says what broke."""
+    calls = []
+
+    def broken(*arguments: object, **_: object) -> dict[int, Fact]:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise LookupError("broken on purpose")
+        return {}
+
+    monkeypatch.setattr(f"q8a8_conformance.{place}", broken)
+    tested = q8a8_test("py:q8a8_conformance.mutants:fp16_scale_product", "--rules", "DOT-*")
+    assert calls
+    assert (tested.status, tested.report["verdict"]) == (1, "does-not-conform")
+    assert "DOT-2" in tested.out
+    (note,) = (note for note in tested.report["notes"] if "on purpose" in note)
+    assert "broke (LookupError: broken on purpose): a defect of the suite" in note
+    assert tested.err.startswith("q8a8: error in the diagnosis of ")
+    assert "LookupError: broken on purpose" in tested.err
 
 
 def test_a_report_that_cannot_be_written_is_named(

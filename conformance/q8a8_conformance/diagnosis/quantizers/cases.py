@@ -14,6 +14,7 @@ import numpy as np
 
 from q8a8.recipe import RECIPES, Recipe, apply_recipe
 from q8a8.recipe_steps import LARGEST
+from q8a8_conformance.inputs.arrays import read_only
 from q8a8_conformance.inputs.calls import ACTIVATION
 from q8a8_conformance.reveal.quantizers import probes
 from q8a8_conformance.reveal.quantizers.calls import BLOCK, FILLS, blocks_of, elements_of, written
@@ -211,6 +212,7 @@ def make_case(calls: QuantizerCalls, x: Array, fill: int = FILLS[0]) -> Case:
 
 
 @lru_cache(maxsize=1)
+@read_only
 def pool() -> Array:
     """Return blocks [n, 32] of every amax, in no order: ties, neighbours of ties, zeros, largest ones."""
     rng = np.random.default_rng(77)
@@ -227,9 +229,7 @@ def pool() -> Array:
     even = np.ldexp(ties, rng.integers(-30, 12, (120, 1)))
     zeros = np.copysign(np.zeros((60, BLOCK)), rng.choice([-1, 1], (60, BLOCK)))
     every = np.concatenate([many, some, even, zeros, _sparse(rng), _equals(rng)]).astype(F32)
-    blocks = every[rng.permutation(len(every))]
-    blocks.setflags(write=False)
-    return np.asarray(blocks)
+    return np.asarray(every[rng.permutation(len(every))])
 
 
 def _sparse(rng: np.random.Generator) -> Array:
@@ -253,11 +253,13 @@ def _equals(rng: np.random.Generator) -> Array:
 
 
 @lru_cache(maxsize=1)
+@read_only
 def _rows() -> tuple[Array, ...]:
     return tuple(np.split(pool(), range(ROW, len(pool()), ROW)))
 
 
 @lru_cache(maxsize=128)
+@read_only
 def row_of(n: int, turn: int = 0) -> Array:
     """Return a row of n blocks in which every way to quantize shows in most."""
     rng = np.random.default_rng([n, turn] if turn else n)
@@ -266,6 +268,7 @@ def row_of(n: int, turn: int = 0) -> Array:
 
 
 @lru_cache(maxsize=192)
+@read_only
 def vector_of(n: int, turn: int = 0) -> Array:
     """Return a vector [1, n] on which every way to quantize shows, of no sign more than of the other."""
     rng = np.random.default_rng([n, turn] if turn else n)
