@@ -98,6 +98,42 @@ def test_codes_that_are_offset() -> None:
     ]
 
 
+class SumsAsHalves(Reference):
+    """Adds 128 to the codes of one row, and takes 128 times the other's sum off: a half, as in Q8_1."""
+
+    def __init__(self, operand: str) -> None:
+        super().__init__()
+        self._operand = operand
+
+    def ggml_vec_dot_q8_a8_q8_a8(
+        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
+    ) -> None:
+        """Add up blocks, each with its correction, in float32."""
+        if nrc == 2 or not n:
+            super().ggml_vec_dot_q8_a8_q8_a8(n, s, bs, vx, bx, vy, by, nrc)
+            return
+        rows = [layout.as_blocks(row[: n // 32 * 34]) for row in (vx, vy)]
+        own, other = rows if self._operand == "x" else rows[::-1]
+        total = np.float32(0)
+        with np.errstate(all="ignore"):
+            for a, b in zip(own, other, strict=True):
+                da, db = np.float32(a["weight_scale"]), np.float32(b["weight_scale"])
+                codes = a["weight_qs"].astype(np.int64) + 128, b["weight_qs"].astype(np.int64)
+                rest = np.float16(db * np.float32(codes[1].sum()))
+                term = np.float32((codes[0] * codes[1]).sum()) * (da * db)
+                total += term - np.float32(128) * da * np.float32(rest)
+        s[0] = total
+
+
+@pytest.mark.parametrize("operand", ["x", "y"])
+def test_sums_of_codes_that_are_halves(operand: str) -> None:
+    """The format of the sums is measured, with which the model gives every failed call."""
+    facts, failures = facts_about(DOT, SumsAsHalves(operand))
+    (fact,) = facts
+    assert (fact.fact, dict(fact.where)) == ("codes-offset", {"operand": operand, "format": "half"})
+    assert len(fact.explained(failures)) == len(failures) > 0
+
+
 def _with_every_value(function: str, kernel: object) -> list[Fact]:
     probe = probe_of(kernel)
     pairs = itertools.chain(
@@ -174,6 +210,20 @@ def _kept_while_x_is_the_same(dx: Array, dy: Array) -> Array:
     for b in range(1, dy.size):
         dy[b] = dy[b - 1] if dx[b] == dx[b - 1] else dy[b]
     return dx * dy
+
+
+def _kept_while_the_key_is_the_same(of: Callable[[Array, Array], Array], dx: Array, dy: Array) -> Array:
+    key = of(*(np.asarray(d, np.float16).view(np.uint16).astype(int) for d in (dx, dy)))
+    d = dx * dy
+    for b in range(1, d.size):
+        d[b] = d[b - 1] if key[b] == key[b - 1] else d[b]
+    return d
+
+
+def _in_64_bits(terms: Array) -> float:
+    whole = np.rint(terms * 2.0**32)
+    whole = np.where(np.abs(whole) < 2.0**63, whole, -(2.0**63))
+    return sum(map(int, whole)) / 2**32
 
 
 def _exchanged_in_odd_blocks(xw: Array, xa: Array, yw: Array, ya: Array) -> tuple[Array, Array]:
@@ -263,6 +313,18 @@ OTHERS: dict[str, tuple[Steps, str, dict[str, object]]] = {
         "term-rounded",
         {"unit": -20, "by": "rounded"},
     ),
+    "fixed-point-64": (
+        Steps(total=lambda _of, sums, d: np.float32(_in_64_bits(sums * d.astype(float)))),
+        "term-rounded",
+        {"unit": -32, "by": "rounded", "width": 64, "overflow": "least"},
+    ),
+    "fixed-point-at-the-end": (
+        Steps(
+            total=lambda _of, sums, d: np.float32(np.trunc((sums * d.astype(float)).sum() * 2**16) / 2**16)
+        ),
+        "result-changed",
+        {"unit": -16, "by": "cut"},
+    ),
     "sign-of-y-lost": (
         Steps(scale_product=lambda dx, dy: dx * np.abs(dy)),
         "scale-read",
@@ -327,6 +389,31 @@ def test_a_fault_that_is_in_no_catalogue(name: str) -> None:
     assert {key: facts[0].where[key] for key in where} == where
     assert facts[0].explained(failures)
     json.dumps(facts[0].to_json())
+
+
+KEYS: dict[str, Callable[[Array, Array], Array]] = {
+    "xor": np.bitwise_xor,
+    "sum": np.add,
+    "difference": np.subtract,
+}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_scales_that_are_kept_while_a_key_of_both_is_the_same(name: str) -> None:
+    """Two pairs of scales that are not equal may share what they are told apart by."""
+    probe = probe_of(Kernel({DOT: Steps(scale_product=partial(_kept_while_the_key_is_the_same, KEYS[name]))}))
+    scales = np.array([0.5, 0.75, 1, 1.5, 2])
+    rng = dot_rows.generator("keys")
+    rows = (
+        [dot_rows.blocks(rng.choice(scales, 40), rng.integers(1, 5, (40, 32))) for _ in "xy"]
+        for _ in range(8)
+    )
+    failures = failed((calls.dot(*pair) for pair in rows), probe)
+    (fact,) = dot_facts(DOT, {1: failures}, probe, SECONDS)
+    assert fact.fact == "block-affects-others"
+    expected = {"values": [f"same-{name}-of-scales"], "blocks": "own", "x_scale": "b - 1", "y_scale": "b - 1"}
+    assert {key: fact.where[key] for key in expected} == expected
+    assert len(fact.explained(failures)) == len(failures) > 0
 
 
 def test_the_scale_of_the_other_role_in_odd_blocks() -> None:

@@ -17,7 +17,7 @@ from q8a8_conformance.diagnosis.dots.block_calls import Experiments
 from q8a8_conformance.diagnosis.dots.maps import map_of
 from q8a8_conformance.diagnosis.dots.model import Model, Signs, matches
 from q8a8_conformance.diagnosis.dots.other_rows import other_rows
-from q8a8_conformance.diagnosis.dots.stages import over, staged
+from q8a8_conformance.diagnosis.dots.stages import over, staged, terms_of
 from q8a8_conformance.results.record import count
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def block_steps(
         *candidates.scale_products(),
         *candidates.readings(),
         *candidates.integers(),
-        *candidates.terms(),
+        *terms_of(done),
         *candidates.results(),
         *candidates.factors(bench.factor * bench.value(bench.one(), bench.one())),
     )

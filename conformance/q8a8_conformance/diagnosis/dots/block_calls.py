@@ -6,6 +6,7 @@ Products of single codes, sums of every size, filled blocks, and scales of every
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,6 +52,10 @@ SCALED_SUMS = ((2049, 2.0**-10), (4097, 2.0**-4), (262145, 2.0**-12), (-2049, 2.
 """Sums of a block, and x's scale."""
 
 
+HALF = 0.5
+"""The significand of a power of two, as `math.frexp` has it."""
+
+
 class Experiments:
     """Calls of one block that were made, with their outputs.
 
@@ -58,12 +63,20 @@ class Experiments:
     ----------
     bench
         Makes the calls.
+
+    Attributes
+    ----------
+    made, given
+        The calls with their outputs; and codes and scales of x and y, by a call's identity.
+    fraction_bits
+        Bits behind the point of the smallest power of two that comes out as a term; 0 where all do.
     """
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self.made: list[CallResult] = []
         self.given: dict[int, tuple[Array, Array, float, float]] = {}
+        self.fraction_bits = 0
 
     def block(self, qx: Array, qy: Array, dx: float = 1.0, dy: float = 1.0) -> float:
         """Return the result of one block, in units of what 1 by 1 gives."""
@@ -127,8 +140,15 @@ class Experiments:
             value = float(np.uint16(h).view(np.float16))
             self.block(one, one, value)
             self.block(one, one, 1.0, value)
-        for dx, dy in SCALES:
-            self.block(one, one, dx, dy)
+        came = [self.block(one, one, *pair) for pair in SCALES]
+        lost = [dx * dy for (dx, dy), value in zip(SCALES, came, strict=True) if value != dx * dy]
+        powers = [math.frexp(product)[1] for product in lost if math.frexp(product)[0] == HALF]
+        self.fraction_bits = max(0, -max(powers, default=0))
+        quarter = self.fraction_bits + 2
+        for code in (1, 2, 3, 5, 6) if self.fraction_bits else ():
+            # (How quarters of the smallest term are rounded.)
+            for sign in (1, -1):
+                self.block(sign * code * one, one, 2.0 ** -(quarter // 2), 2.0 ** -(quarter - quarter // 2))
 
 
 def unit_codes(place: int, code: int = 1) -> Array:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -123,6 +124,35 @@ def _triggers() -> Iterator[Trigger]:
 
     yield Trigger("zero-scales", "both scales of block b are zero", zeros, both)
     yield Trigger("equal-scales", "both scales of block b are equal", equal, lambda v: v[0] == v[1])
+    for name, words, key, change in KEYS:
+        yield Trigger(
+            f"same-{name}-of-scales",
+            f"the bits of both scales of block b have the same {words} as those of block b - 1",
+            partial(_with_key_before, change),
+            partial(_equal_keys, key),
+        )
+
+
+KEYS: tuple[tuple[str, str, Callable[[Array, Array], Array], Callable[[int, int], tuple[int, int]]], ...] = (
+    ("xor", "exclusive or", lambda x, y: x ^ y, lambda x, y: (x ^ 0x400, y ^ 0x400)),
+    ("sum", "sum", lambda x, y: x + y, lambda x, y: (x + 0x200, y - 0x200)),
+    ("difference", "difference", lambda x, y: x - y, lambda x, y: (x + 0x400, y + 0x400)),
+)
+"""What two pairs of scales may share that are not equal, by their bits; and such a pair for another one."""
+
+
+def _bits(d: Array) -> Array:
+    return np.asarray(d, np.float16).view(np.uint16).astype(np.int64)
+
+
+def _with_key_before(change: Callable[[int, int], tuple[int, int]], values: Values, block: int) -> None:
+    before = (int(_bits(values[side][block - 1])) for side in (0, 1))
+    for side, bits in enumerate(change(*before)):
+        values[side][block] = np.uint16(bits).view(np.float16)
+
+
+def _equal_keys(key: Callable[[Array, Array], Array], values: Values) -> Array:
+    return _equal_before(key(_bits(values[0]), _bits(values[1])))
 
 
 def _next(hit: Array) -> Array:
@@ -202,7 +232,8 @@ class _Survey:
         """Make the call on a row of which some blocks hold the value."""
         numbers, bench = np.arange(nb), self._bench
         one, full = bench.row(numbers % 5 + 1), bench.full((2 * numbers + numbers // 3) % 7 + 1)
-        scales = [np.ldexp(1.0, numbers % 3), np.ldexp(1.0, 4 + (numbers + 1) % 4)]
+        # (Neither the bits of a scale, nor their sums and the like, are those of the block before.)
+        scales = [np.ldexp(1.0, numbers % 3), np.ldexp(1.0, np.array([4, 8, 5, 9])[numbers % 4])]
         values = *scales, one["weight_qs"].astype(np.int64), full["weight_qs"].astype(np.int64)
         for block in blocks:
             if block or "same" not in self._trigger.name:

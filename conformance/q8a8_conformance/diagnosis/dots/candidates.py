@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 SCALE_BITS = range(8, 33)
 """Bits behind the point of integers that scales, or products of them, are converted to."""
 
-FIXED_POINTS = range(8, 48)
-"""Bits behind the point of integers that terms are converted to."""
+WIDTHS = (32, 40, 48, 64)
+"""Bits of integers that terms are converted to."""
 
 LIMITS = (65504.0, 57344.0, 65535.0, 32767.0, 448.0)
 """The largest halves and integers, and the largest float8 of four exponent bits."""
@@ -212,27 +212,68 @@ def linear(matrix: Array, offset: Array) -> Step:
 @cache
 def terms() -> tuple[Candidate, ...]:
     """Return wrong roundings of a block's term."""
-    fix = "Multiply and add in float32."
     found = []
-    ways = (("cut", np.trunc), ("rounded", np.rint), ("rounded down", np.floor))
-    for bits, (word, to) in itertools.product(FIXED_POINTS, ways):
-        sentence = f"Each block's term is {word} to a multiple of 2^-{bits}."
-        where: dict[str, Any] = {"format": "fixed-point", "unit": -bits, "by": word}
-        step = {"term": partial(_cut, bits=bits, to=to)}
-        found.append(Candidate("term-rounded", where, "Q8A8-ORD-2", sentence, fix, "", step))
     for kind, slug, bits in (("half", "fp16-terms", 11), ("tf32", "tf32-terms", 11), ("bfloat16", "", 8)):
         sentence = MUTANTS[slug].sentence if slug else f"Each block's term is cut to a {kind}."
         where = {"format": kind, "bits": bits}
-        step = {"term": partial(_rounded, kind=kind)}
-        found.append(Candidate("term-rounded", where, "Q8A8-ORD-2", sentence, fix, slug, step))
+        step = {"term": partial(rounded, kind=kind)}
+        found.append(Candidate("term-rounded", where, "Q8A8-ORD-2", sentence, FIX, slug, step))
     for (kind, words), side in itertools.product(SHORT.items(), "xy"):
         other = "y" if side == "x" else "x"
         sentence = f"A block's sum times {side}'s scale is {words}, and then multiplied by {other}'s scale."
         part = {"scaled_sum": partial(_scaled_in_two, kind=kind, side=side)}
         found.append(
-            Candidate("term-rounded", {"format": kind, "of": side}, "Q8A8-DOT-3", sentence, fix, "", part)
+            Candidate("term-rounded", {"format": kind, "of": side}, "Q8A8-DOT-3", sentence, FIX, "", part)
         )
     return tuple(found)
+
+
+FIX = "Multiply and add in float32."
+
+WAYS: tuple[tuple[str, Step], ...] = (
+    ("cut", np.trunc),
+    ("rounded", np.rint),
+    ("rounded down", np.floor),
+    ("rounded, halves away from zero", lambda v: np.trunc(v + np.copysign(0.5, v))),
+)
+"""How a number becomes an integer."""
+
+OVERFLOWS: Mapping[str, tuple[str, Step]] = {
+    "wraps": ("wraps", lambda v, limit: v - 2 * limit * np.floor(v / (2 * limit) + 0.5)),
+    "saturates": ("saturates", lambda v, limit: np.clip(v, -limit, limit)),
+    "least": ("becomes the least integer", lambda v, limit: np.where(np.abs(v) < limit, v, -limit)),
+}
+"""What becomes of numbers that an integer does not hold: the last is what x86 converts them to."""
+
+
+def fixed_points(bits: int, *, at_end: bool) -> Iterator[Candidate]:
+    """Yield integers of so many bits behind the point that terms, or their sum, may be converted to."""
+    fact, what = ("result-changed", "The sum") if at_end else ("term-rounded", "Each block's term")
+
+    def step(term: Step, sums: Step) -> dict[str, Step]:
+        store = {"store": lambda _held, result, _nb: float(sums(np.float64(result)))}
+        return {"store": lambda _held, result, _nb: float(term(np.float64(result)))} if at_end else {
+            "term": term, **({} if sums is np.float64 else store)
+        }  # fmt: skip
+
+    for word, to in WAYS:
+        sentence = f"{what} is {word} to a multiple of 2^-{bits}"
+        where: dict[str, Any] = {"format": "fixed-point", "unit": -bits, "by": word}
+        cut = partial(_cut, bits=bits, to=to)
+        yield Candidate(fact, where, "Q8A8-ORD-2", f"{sentence}.", FIX, "", step(cut, np.float64))
+        for width, (way, (words, of)) in itertools.product(WIDTHS, OVERFLOWS.items()):
+            limit = 2.0 ** (width - 1 - bits)
+            ends = f"what is 2^{width - 1 - bits} or more {words}"
+            sums = partial(OVERFLOWS["saturates" if way == "saturates" else "wraps"][1], limit=limit)
+            yield Candidate(
+                fact,
+                {**where, "width": width, "overflow": way},
+                "Q8A8-ORD-2",
+                f"{sentence}, an integer of {width} bits: {ends}.",
+                FIX,
+                "",
+                step(lambda v, cut=cut, of=of, limit=limit: np.asarray(of(cut(v), limit)), sums),
+            )
 
 
 SHORT = {"half": "rounded to a half", "bfloat16": "cut to a bfloat16", "tf32": "cut to 11 significant bits"}
@@ -241,10 +282,10 @@ SHORT = {"half": "rounded to a half", "bfloat16": "cut to a bfloat16", "tf32": "
 
 def _scaled_in_two(sums: Array, dx: Array, dy: Array, kind: str, side: str) -> Array:
     one, other = (dx, dy) if side == "x" else (dy, dx)
-    return _rounded(np.asarray(sums * one, np.float64), kind) * other
+    return rounded(np.asarray(sums * one, np.float64), kind) * other
 
 
-def _rounded(v: Array, kind: str) -> Array:
+def rounded(v: Array, kind: str) -> Array:
     """Round float64 values to a shorter format."""
     if kind == "half":
         return v.astype(np.float16).astype(np.float64)

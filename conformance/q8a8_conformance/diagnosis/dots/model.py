@@ -172,6 +172,8 @@ class Model:
     taken
         What is added to a block's sum: of "x" or "y", so many times the sum of the codes so many blocks
         further on.
+    rest
+        (codes of x, of y [n, 32], dx, dy) -> what is added to the terms, and the sizes of its parts.
     local
         What is otherwise at some blocks of a row: pairs of a function (nb) -> bool [nb], or the signs of
         scales, and fields of a model.
@@ -208,6 +210,7 @@ class Model:
     given: tuple[int, Step] | None = None
     scaled: tuple[tuple[Sequence[int], int, int], ...] = ()
     taken: tuple[tuple[str, int, int], ...] = ()
+    rest: Step | None = None
     local: tuple[tuple[Callable[[int], Array] | Signs, Mapping[str, Any]], ...] = ()
     only: tuple[tuple[frozenset[int], Mapping[str, Any]], ...] = ()
     partial: Partial | None = None
@@ -332,6 +335,9 @@ class Model:
             is_inside = (target >= 0) & (target < nb)
             terms = terms + np.where(is_inside, part(sums) * scales[target % nb], 0)
         sizes = np.abs(largest) * (np.abs(of).sum(axis=-1) + np.abs(beside))
+        if self.rest is not None:
+            more, parts = self.rest(codes["x"], codes["y"], dx, dy)
+            terms, sizes = terms + more, sizes + parts
         return largest, sizes, terms
 
     def _widened(self, x: list[Array], y: list[Array], of_x: Array, of_y: Array) -> tuple[Array, Array]:

@@ -13,10 +13,12 @@ sum of the three is rounded once, when it is whole.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from q8a8_conformance.diagnosis.dots.candidates import rounded
 from q8a8_conformance.diagnosis.dots.model import Model, matches, merged
 from q8a8_conformance.diagnosis.dots.row_effects import Partial
 from q8a8_conformance.inputs import dot_rows
@@ -59,19 +61,59 @@ def offset(bench: Bench) -> Iterator[Measured]:
         x, y = (_beside_zeros(bench, of_zeros=side == operand) for side in "xy")
         if bench.value(x, y) == beside_zeros:
             continue
-        terms = Model(products=_offset_products(operand))
         other = "y" if operand == "x" else "x"
-        yield bench.measured(
+        said = partial(
+            bench.measured,
             "codes-offset",
-            {"operand": operand},
-            f"The codes of {operand} are offset, and what {other}'s codes add so is summed and rounded by "
-            "itself before it is subtracted.",
             rule="Q8A8-ORD-2",
             fix="Subtract the correction in integers, block by block.",
             evidence=[bench.shown(x, y, f"1 · 1 under 2^-12, beside a block of zeros in {operand}")],
-            when=lambda result, terms=terms: any(one.rounds for one in terms.predict(result.call)),  # type: ignore[misc]  # bound at once
+        )
+        for kind, rest in _sums_of_codes(bench, operand):
+            yield said(
+                {"operand": operand, "format": kind},
+                f"The codes of {operand} are offset by {OFFSET}, and in what is subtracted for it the sum of "
+                f"{other}'s codes times {other}'s scale is a {kind}.",
+                changes={"rest": rest},
+            )
+            return
+        terms = Model(products=_offset_products(operand))
+        yield said(
+            {"operand": operand},
+            f"The codes of {operand} are offset, and what {other}'s codes add so is summed and rounded by "
+            "itself before it is subtracted.",
+            when=partial(_rounds, terms),
         )
         return
+
+
+OFFSET = 128
+"""What is added to a code, for a product of one unsigned and one signed byte."""
+
+SUMS = ((2049, 1.0), (-3001, 2.0**-3), (17, 3 * 2.0**-24), (-111, 19 * 2.0**-24), (259, 1.0), (1023, 1.25))
+"""Sums of a block's codes, and scales: products that halves, or shorter formats, do not hold."""
+
+
+def _sums_of_codes(bench: Bench, operand: str) -> Iterator[tuple[str, Any]]:
+    """Yield the format of the other row's sums of codes times its scale, and the step of a model for it."""
+    zeros, made = bench.padded(dot_rows.blocks(1.0, np.zeros((1, 32)))), []
+    for total, scale in SUMS:
+        codes = np.diff(np.linspace(0, total, 33).astype(np.int64))[np.newaxis]
+        row = bench.padded(dot_rows.blocks(scale, codes))
+        made.append(bench.answer(bench.call(*((zeros, row) if operand == "x" else (row, zeros)))))
+    made += [bench.answer(bench.call(*dot_rows.random_pair(nb, seed=nb))) for nb in (1, 2, 5)]
+    for kind in ("half", "bfloat16"):
+        rest = partial(_rest, operand=operand, kind=kind)
+        if all(matches(Model(rest=rest), one) for one in made):
+            yield kind, rest
+
+
+def _rest(qx: Array, qy: Array, dx: Array, dy: Array, operand: str, kind: str) -> tuple[Array, Array]:
+    """Return what a rounded correction leaves in a block's term, and the sizes of what is added."""
+    codes, own, other = (qy, dx, dy) if operand == "x" else (qx, dy, dx)
+    sums = np.asarray(codes.astype(np.int64).sum(axis=1) * other, np.float64)
+    parts = 2 * OFFSET * np.abs(own * other) * np.abs(codes.astype(np.int64)).sum(axis=1)
+    return OFFSET * own * (sums - rounded(sums, kind)), parts
 
 
 def _beside_zero_codes(bench: Bench) -> bool:
@@ -101,7 +143,7 @@ def _offset_products(operand: str) -> Any:  # noqa: ANN401 - a step
 
     def products(qx: Array, qy: Array) -> Array:
         wide = {"x": np.abs(qx.astype(np.int64)), "y": np.abs(qy.astype(np.int64))}
-        wide[operand] += 128
+        wide[operand] += OFFSET
         return np.asarray(wide["x"] * wide["y"])
 
     return products
@@ -161,9 +203,13 @@ def _near(sums: dict[int, tuple[float, float]], bits: int) -> bool:
     return all(abs(v - 2.0**p) <= 2.0 ** max(p - bits + 1, 0) for p, pair in sums.items() for v in pair)
 
 
+def _rounds(model: Model, result: CallResult) -> bool:
+    return any(one.rounds for one in model.predict(result.call))
+
+
 def rounds(result: CallResult) -> bool:
     """Return whether a call leaves something to round."""
-    return any(one.rounds for one in Model().predict(result.call))
+    return _rounds(Model(), result)
 
 
 def _rows(bench: Bench, power: int, *, last: bool = False) -> tuple[Array, Array]:

@@ -32,6 +32,7 @@ from q8a8_conformance.reveal.quantizers.words import ranges
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from q8a8_conformance.diagnosis.dots.bench import Bench
     from q8a8_conformance.diagnosis.dots.block_calls import Experiments
     from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.results.observations import CallResult
@@ -150,6 +151,22 @@ class _Once:
             yield one
 
 
+def terms_of(done: Experiments) -> Iterator[Candidate]:
+    """Yield what a block's term may be rounded to, integers by the smallest term that comes out."""
+    if bits := done.fraction_bits:
+        # (Two terms of which each is lost, when it is rounded or when it is cut.)
+        pairs = [((7, 7), bits + 4), ((3, 3), bits + 2)] if done.bench.two else []
+        sums = (done.bench.value(*_small_terms(done.bench, codes, power)) for codes, power in pairs)
+        yield from candidates.fixed_points(bits, at_end=2.0**-bits in sums)
+    yield from candidates.terms()
+
+
+def _small_terms(bench: Bench, codes: Sequence[int], power: int) -> tuple[Array, Array]:
+    """Return rows of two blocks whose terms are codes, times 2^-power."""
+    scales = [2.0 ** -(power // 2), 2.0 ** -(power - power // 2)]
+    return bench.spread(codes, (scales[0],) * 2), bench.spread((1, 1), (scales[1],) * 2)
+
+
 def _ways(done: Experiments) -> dict[str, tuple[Sequence[Candidate], Ways]]:
     """Return the known steps of each stage, and how others are measured."""
 
@@ -173,7 +190,7 @@ def _ways(done: Experiments) -> dict[str, tuple[Sequence[Candidate], Ways]]:
         "single": (candidates.integers(), codes),
         "filled": (candidates.integers(), codes),
         "scaled": ((*candidates.scale_products(), *candidates.readings()), scales),
-        "rest": ((*candidates.terms(), *candidates.results()), lambda: ()),
+        "rest": ((*terms_of(done), *candidates.results()), lambda: ()),
     }
 
 
