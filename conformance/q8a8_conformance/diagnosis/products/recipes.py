@@ -15,9 +15,10 @@ from q8a8.rounding import round_half_away
 from q8a8_conformance.diagnosis.causes import DIFFERENCES
 from q8a8_conformance.diagnosis.products.rules import RowFormula
 from q8a8_conformance.diagnosis.products.terms import Effect, Measuring
-from q8a8_conformance.inputs import dot_rows
+from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.reveal.products.activations import DIVISION, EVEN, FLOATS, TORCHAO, Activations
 from q8a8_conformance.reveal.products.shapes import telling_blocks
+from q8a8_conformance.reveal.quantizers.words import ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.products.rules import Shape
     from q8a8_conformance.diagnosis.products.terms import Side
     from q8a8_conformance.inputs.arrays import Array
+    from q8a8_conformance.reveal.quantizers.calls import AnySession
 
 F32 = np.float32
 
@@ -84,13 +86,19 @@ class OtherAmax:
     is_larger
         Whether it is the larger one of it and its own.
     is_wrapped
-        Whether codes beyond int8 wrap; else they are clipped to 127.
+        Whether codes beyond int8 wrap; else they are clipped.
+    elements
+        The elements of a block of which it is, where these were asked for one by one; else `of` names them.
+    limits
+        The least and the greatest code of those that are clipped.
     """
 
     of: str
     formula: RowFormula | None = None
     is_larger: bool = False
     is_wrapped: bool = False
+    elements: tuple[int, ...] = ()
+    limits: tuple[int, int] = (-127, 127)
 
     @property
     def words(self) -> str:
@@ -112,7 +120,7 @@ class OtherAmax:
         if self.of in _SIGNED:
             amax = np.maximum((_SIGNED[self.of] * shaped).max(axis=2), 0)
         elif self.formula is None:
-            amax = blocks[..., _COUNTED[self.of]].max(axis=2)
+            amax = blocks[..., self.elements or _COUNTED[self.of]].max(axis=2)
         else:
             at = self.formula.of(np.arange(own.shape[1]), own.shape[1])
             amax = own[:, np.clip(at, 0, own.shape[1] - 1)]
@@ -120,8 +128,47 @@ class OtherAmax:
         with np.errstate(all="ignore"):
             scaled = shaped * (F32(127) / amax)[..., np.newaxis]
             q = round_half_away(np.nan_to_num(scaled))
-        q = (q + 128) % 256 - 128 if self.is_wrapped else np.clip(q, -127, 127)
+        q = (q + 128) % 256 - 128 if self.is_wrapped else np.clip(q, *self.limits)
         return q, (amax / F32(127)).astype(np.float16).astype(np.float64)
+
+
+PERIOD = 8
+"""Rows of which each has one element asked for: some may be quantized otherwise than the rest."""
+
+
+def measured_amaxes(session: AnySession) -> Iterator[OtherAmax]:
+    """Yield the elements of which rows take their amax, one by one asked for, where not all of them count.
+
+    A row holds 127 and, at another place, twice as much, or as much below zero: where that does not count,
+    127 keeps its code, and the other's is out of range.
+    """
+    seen = set()
+    for nb, block in ((1, 0), (8, 0), (8, 7)):
+        up, down = (_codes_beside(session, nb, block, sign) for sign in (1.0, -1.0))
+        for own, twice, below in zip(up[..., 0].T, up[..., 1].T, down[..., 1].T, strict=True):
+            elements = tuple(np.flatnonzero(own != 127).tolist())
+            others = [j for j in range(32) if j not in elements]
+            limits = {*zip(below[others].tolist(), twice[others].tolist(), strict=True)}
+            if not elements or len(limits) != 1 or (elements, *limits) in seen:
+                continue
+            seen.add((elements, *limits))
+            (least, greatest) = limits.pop()
+            wraps = (least, greatest) == (2, -2)
+            range_ = (-127, 127) if wraps else (int(least), int(greatest))
+            words = f"elements {ranges(elements)}" if len(elements) > 1 else f"element {elements[0]}"
+            yield OtherAmax(words, None, False, wraps, elements, range_)
+
+
+def _codes_beside(session: AnySession, nb: int, block: int, sign: float) -> Array:
+    """Return the codes of 127 and of twice as much, by the latter's element and by row: [32, PERIOD, 2]."""
+    element, row = np.arange(32).repeat(PERIOD), np.arange(32 * PERIOD)
+    x, w = np.zeros((32 * PERIOD, nb, 32), F32), np.zeros((32, nb, 32), np.int64)
+    beside = (element + 16) % 32
+    x[row, :, beside], x[row, :, element] = F32(127), F32(254 * sign)
+    w[:, block] = np.eye(32)
+    call = calls.mul_mat(dot_rows.blocks(np.ones((32, nb)), w), x.reshape(len(x), -1))
+    out = np.frombuffer(session.call(call).outputs[0], "<f4").reshape(len(x), 32)
+    return np.stack([out[row, beside], out[row, element]], axis=1).reshape(32, PERIOD, 2)
 
 
 @dataclass(frozen=True)
@@ -212,10 +259,13 @@ class TellingMeasuring(Measuring):
 
     slack = SLACK
     sides = "w"
+    _measured: list[Effect] | None = None
 
     def effects(self) -> list[Effect]:
-        """Return what activations may become."""
-        return list(recipe_effects())
+        """Return what activations may become; what has no usual name last, as it was asked for."""
+        if self._measured is None:
+            self._measured = [Effect("recipe", kept=one) for one in measured_amaxes(self._session)]
+        return [*recipe_effects(), *self._measured]
 
     def operands(self, shape: Shape) -> tuple[Side, Array]:
         """Return codes and scales of w, and the elements of x, float32 [n, 32·nb]."""
