@@ -128,7 +128,7 @@ static void put_devices(struct bytes *out, const struct target *target) {
 static void put_capabilities(struct bytes *out, const struct target *target) {
     /* Where a device's buffers lie, and in which thread it computes, is its own affair: the last two are its. */
     static const char *const capabilities[] = {"guard",  "readonly", "offset", "threads", "shared",
-                                               "overlap",  "state", "turns", "rows", "repeat", "ahead"};
+                                               "overlap", "state", "turns", "rows", "own-thread", "repeat", "ahead"};
     const size_t count = sizeof capabilities / sizeof *capabilities;
     bool first = true;
     for (size_t i = target->devices != NULL ? count - 2 : 0; i < count; ++i) {

@@ -84,7 +84,7 @@ static const char *parse_body(struct cursor *cursor, struct call *call) {
     call->number = cursor_u8(cursor);
     call->options = cursor_u8(cursor);
     call->threads = cursor_u8(cursor);
-    (void)cursor_u8(cursor); /* reserved */
+    call->options |= (unsigned)cursor_u8(cursor) << 8;
     call->repeat = cursor_u32(cursor);
     call->integers.n = cursor_i64(cursor);
     call->integers.bs = cursor_i64(cursor);

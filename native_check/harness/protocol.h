@@ -20,6 +20,7 @@ enum {
     OPTION_SHARED_INPUTS = 16,
     OPTION_STATE = 32,
     OPTION_ROWS = 64,
+    OPTION_OWN_THREAD = 256,
 };
 
 enum {

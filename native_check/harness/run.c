@@ -6,6 +6,7 @@
 #include "together.h"
 #include "watch.h"
 
+#include <pthread.h>
 #include <string.h>
 
 enum { MAX_MEMORY = 1 << 30 }; /* bytes of pages for one call */
@@ -124,6 +125,21 @@ static const char *refuse(const struct target *target, const struct call *call) 
     return refusal == NULL && call->other != NULL ? refuse(target, call->other) : refusal;
 }
 
+static void *call_once(void *caller) {
+    caller_call(caller, 0);
+    return NULL;
+}
+
+/* Make a call in a thread of its own, and wait for its end; false where there is no thread to be had. */
+static bool call_in_thread(struct caller *caller) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, call_once, caller) != 0) {
+        return false;
+    }
+    pthread_join(thread, NULL);
+    return true;
+}
+
 /* Make the call, in this process. */
 static const char *run_here(const struct target *target, const struct call *call, uint64_t delay_ns, struct bytes *reply) {
     struct together together = {.callers = callers, .threads = call->threads, .repeat = call->repeat,
@@ -138,7 +154,9 @@ static const char *run_here(const struct target *target, const struct call *call
             if (call->other != NULL) {
                 caller_call(&callers[1], 0);
             }
-            caller_call(&callers[0], 0);
+            if (made == 0 || !(call->options & OPTION_OWN_THREAD) || !call_in_thread(&callers[0])) {
+                caller_call(&callers[0], 0);
+            }
         }
         if ((call->options & OPTION_FLUSH) && calls > 1) {
             caller_call_imprecisely(&callers[0]);

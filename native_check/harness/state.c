@@ -184,6 +184,15 @@ struct allocation {
 };
 extern struct allocation mallinfo2(void) __attribute__((weak));
 
+extern int mallopt(int parameter, int value) __attribute__((weak));
+
+void state_use_one_arena(void) {
+    enum { ARENA_MAX = -8 }; /* of glibc's malloc.h */
+    if (mallopt != NULL) {
+        (void)mallopt(ARENA_MAX, 1);
+    }
+}
+
 size_t state_allocated(void) {
     if (mallinfo2 == NULL) {
         return 0;

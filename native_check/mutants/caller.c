@@ -105,6 +105,24 @@ static void leaks_by_turns(DEQUANTIZE_PARAMETERS) {
 }
 MUTANT(leaks_by_turns, .dequantize_row = leaks_by_turns);
 
+/* Scratch memory of each thread, which nothing frees when the thread ends. */
+static void leaks_by_thread(DEQUANTIZE_PARAMETERS) {
+    static _Thread_local float *scratch;
+    static _Thread_local int64_t size;
+    if (k > size) {
+        free(scratch);
+        scratch = malloc((size_t)k * sizeof *scratch);
+        size = scratch != NULL ? k : 0;
+    }
+    if (scratch == NULL) {
+        plain_dequantize_row(DEQUANTIZE_ARGUMENTS);
+        return;
+    }
+    plain_dequantize_row(x, scratch, k);
+    memcpy(y, scratch, (size_t)k * sizeof *y);
+}
+MUTANT(leaks_by_thread, .dequantize_row = leaks_by_thread);
+
 /* Whether an instruction is there is tried under a handler of SIGILL; `signal` puts the caller's back, without its flags. */
 static void loses_signal_flags(DOT_REAL_PARAMETERS) {
     static bool probed;

@@ -144,6 +144,9 @@ ANY(leaks_memory, "leaks-memory", "Q8A8-ENV-7",
 ANY(leaks_by_turns, "leaks-by-turns", "Q8A8-ENV-7",
     "Scratch memory is allocated anew where the length changes, and the old one is never freed.",
     "Free the old one, or keep one that is large enough.", "")
+ANY(leaks_by_thread, "leaks-by-thread", "Q8A8-ENV-7",
+    "Each thread has scratch memory of its own, which is not freed when the thread ends.",
+    "Free it in a destructor (pthread_key_create), or use the stack.", "")
 ANY(loses_signal_flags, "loses-signal-flags", "Q8A8-ENV-6",
     "The first call tries an instruction under a handler of its own, and puts the caller's back without its flags.",
     "Ask cpuid, or put back what sigaction has given.", "")

@@ -35,7 +35,7 @@ _BUFFER = struct.Struct("<II")
 _RESULT = struct.Struct("<III")
 _TOGETHER = struct.Struct("<HBB")
 _OVERLAP = struct.Struct("<QIB")
-_OPTIONS = tuple(Option(bits) for bits in range(256))
+_OPTIONS = tuple(Option(bits) for bits in range(512))
 """Every set of options by its bits: to make a flag of a number takes microseconds."""
 _ALL_FAULTS = 8191
 _BUFFER_NAMES = tuple(f"buffer {index}" for index in range(MAX_BUFFERS))
@@ -128,9 +128,9 @@ def encode_call(call: Call, call_id: int) -> bytes:
         _CALL.pack(
             call_id,
             call.spec.number,
-            call.options,
+            call.options & 0xFF,
             call.threads,
-            0,
+            call.options >> 8,
             call.repeat,
             call.n,
             call.bs,
@@ -171,11 +171,12 @@ def decode_call(payload: BytesLike) -> tuple[int, Call]:
 
 def _read_call(reader: Reader) -> tuple[int, Call]:
     """Read a call's id, fields and buffers."""
-    call_id, number, options, threads, zero, repeat, n, bs, bx, by, nrc, count = reader.unpack(_CALL, "call")
+    call_id, number, options, threads, more, repeat, n, bs, bx, by, nrc, count = reader.unpack(_CALL, "call")
     if number >= len(FUNCTIONS):
         raise ProtocolError(f"call: no function has the number {number}")
-    if zero:
-        raise ProtocolError(f"call: the reserved byte is {zero}, not 0")
+    options |= more << 8
+    if options >= len(_OPTIONS):
+        raise ProtocolError(f"call: unknown options {options:#x}")
     if not 1 <= threads <= MAX_THREADS or repeat < 1:
         raise ProtocolError(f"call: threads {threads} (1 .. {MAX_THREADS}) or repeat {repeat} (from 1)")
     if count > MAX_BUFFERS:

@@ -172,6 +172,7 @@ CAPABILITIES = (
     "state",
     "ahead",
     "rows",
+    "own-thread",
     "turns",
     "watch",
 )
@@ -203,6 +204,7 @@ class Option(enum.IntFlag):
     STATE = 32
     ROWS = 64
     WATCHED = 128
+    OWN_THREAD = 256
 
 
 NO_OPTIONS = Option(0)

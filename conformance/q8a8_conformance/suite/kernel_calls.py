@@ -348,7 +348,8 @@ class KernelCalls:
                 self._records.add(Status.FAIL, (effect.rule,), message, call)
                 if effect.fact:
                     other = call.together.other if call.together else None
-                    is_others = other is not None and f"in {other.function}: " in result.detail
+                    of_others = (f"in {other.function}: ", f"({other.function})") if other else ()
+                    is_others = any(words in result.detail for words in of_others)
                     self._target.observations.add_side_effect(fault, other if other and is_others else call)
                 if fault is Fault.THREAD_RESULT_VARIES:
                     self._target.observations.add_threads(call)

@@ -138,7 +138,10 @@ def outside(function: str) -> Call:
 @pytest.mark.rule("Q8A8-ENV-7")
 @pytest.mark.parametrize("function", of_each_function("kept"))
 def test_kept(judge: Judge, function: str) -> None:
-    """Call many times in a row, and count descriptors, threads and memory before and after."""
+    """Call many times in a row, and count descriptors, threads and memory before and after.
+
+    Long rows in threads that end: so shows what is kept for each call, and for each thread.
+    """
     judge.require(function, "state", "repeat")
     short, long = calls_of(function, (1, LONG))
     slow = thread_checks.is_slow(judge, short)
@@ -151,8 +154,10 @@ def test_kept(judge: Judge, function: str) -> None:
         rest.append(tiled(function, LONGER))
     if not slow and function == requests.DOT and takes_two_rows(judge):
         rest.append(samples.pair(5))
+    own_thread = Option.OWN_THREAD if "own-thread" in judge.target.hello.capabilities else Option(0)
     for call in rest:
-        judge.run(replace(call, repeat=SLOW_FOR_GROWTH, options=Option.STATE))
+        options = Option.STATE | (own_thread if call is long else Option(0))
+        judge.run(replace(call, repeat=SLOW_FOR_GROWTH, options=options))
     if not slow and "turns" in judge.target.hello.capabilities:
         turns = Together(other=calls_of(function, (8,))[0])
         judge.run_together(replace(long, repeat=SLOW_FOR_GROWTH, options=Option.STATE, together=turns))

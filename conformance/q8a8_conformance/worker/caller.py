@@ -67,6 +67,8 @@ class Caller:
         both and with one of them, and once more with another precision of the x87 unit, whatever it gives.
     with_errno : bool
         Whether to call with an error in ``errno``, as a caller may: no result may depend on it.
+    own_threads : bool
+        Whether to make each of many calls, but the first, in a thread of its own, which then ends.
 
     Attributes
     ----------
@@ -89,8 +91,10 @@ class Caller:
         *,
         flush: bool,
         with_errno: bool = False,
+        own_threads: bool = False,
     ) -> None:
         self._prepared = prepared
+        self._own_threads = own_threads
         self._with_errno = with_errno
         self._floating_point = floating_point
         self._flush = flush
@@ -138,7 +142,8 @@ class Caller:
 
     def _run_many(self, calls: int, between: Callable[[], object] | None) -> None:
         """Make the rest of many calls, with as little as possible around each."""
-        many = ManyCalls(self._prepared.step, self.outputs, self.first, between)
+        step = partial(_in_a_thread, self._prepared.step) if self._own_threads else self._prepared.step
+        many = ManyCalls(step, self.outputs, self.first, between)
         self._checked(partial(many.run, calls))
         if many.differs and not self.varies:
             found = [output.read() for output in self.outputs]
@@ -189,6 +194,13 @@ class Caller:
         if faults and faults & ~self.faults:
             self.faults |= faults
             self.details.append(text)
+
+
+def _in_a_thread(step: Callable[[], object]) -> None:
+    """Make a call of a library in a new thread, and wait until that has ended."""
+    thread = threading.Thread(target=step)
+    thread.start()
+    thread.join()
 
 
 def call_in_environment(

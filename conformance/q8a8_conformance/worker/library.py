@@ -131,6 +131,7 @@ class LibraryTarget:
         self._trampoline = trampoline()
         self.capabilities = (
             "rows",
+            "own-thread",
             *(("registers", "stack") if self._trampoline else ()),
             *(("watch",) if can_watch() else ()),
         )

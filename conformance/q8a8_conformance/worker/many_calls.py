@@ -23,6 +23,8 @@ _LEAST_GROWTH = 2**16
 """Bytes that a part must keep at least: the system and the interpreter allocate a little too."""
 _LEAST_ALLOCATED, _ENOUGH_CALLS = 2**11, 500
 """The same of `malloc` alone, of so many calls: of long rows few are made, but what each keeps adds up."""
+_ARENA_MAX = -8
+"""Of glibc's ``malloc.h``: the most arenas."""
 _FIELDS = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks")
 
 
@@ -30,6 +32,12 @@ class _Statistics(ctypes.Structure):
     """The C library's `struct mallinfo2`."""
 
     _fields_ = tuple((name, ctypes.c_size_t) for name in (*_FIELDS, "keepcost"))
+
+
+def use_one_arena() -> None:
+    """Have all threads of this process allocate where `mallinfo2` counts: in the C library's main arena."""
+    with suppress(AttributeError):  # (Another C library has neither.)
+        ctypes.PyDLL(None).mallopt(_ARENA_MAX, 1)
 
 
 def _allocated() -> int:

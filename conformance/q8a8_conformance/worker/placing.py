@@ -150,6 +150,7 @@ class Placer:
             self._floating_point,
             flush=Option.FLUSH in call.options,
             with_errno=Option.STATE in call.options,
+            own_threads=Option.OWN_THREAD in call.options,
         )
 
     def _place(self, call: Call, index: int, suffix: str = "", border: int | None = None) -> GuardedBuffer:

@@ -74,7 +74,7 @@ The suite takes seconds, so a wrong kernel can conform if it is right for as lon
   reads what is neither next to an input nor on another page, or in threads of its own;
 - except of a library on x86-64, one that shares memory between threads for a few instructions alone; there,
   for a few that lie neither among the first 24 of a short call nor where one of the later stops is;
-- one that keeps memory for each thread that has called it and ended, or for each new shape of a product.
+- one that keeps memory for each new shape of a product.
 
 """
 

@@ -203,7 +203,7 @@ def test_random_hellos_raise_nothing_else(body: dict[str, Any], usual: bool) -> 
         (MESSAGES[0] + b"x", "extension needs 4 bytes, the payload has 1"),
         (MESSAGES[0] + bytes(5), "1 bytes after the end of the call"),
         (MESSAGES[0][:5] + b"\7" + MESSAGES[0][6:], "no function has the number 7"),
-        (MESSAGES[0][:8] + b"\200" + MESSAGES[0][9:], "the reserved byte is 128"),
+        (MESSAGES[0][:8] + b"\200" + MESSAGES[0][9:], "unknown options 0x8000"),
         (MESSAGES[0][:7] + b"\0" + MESSAGES[0][8:], "threads 0"),
         (MESSAGES[0][:7] + b"\21" + MESSAGES[0][8:], "threads 17"),
         (MESSAGES[0][:53] + b"\11" + MESSAGES[0][54:], "9 buffers"),

@@ -5,17 +5,24 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from q8a8_conformance.inputs.calls import dequantize
+from q8a8_conformance.faults.in_process import InProcessSession
+from q8a8_conformance.inputs.calls import DEQUANTIZE, DOT, dequantize
 from q8a8_conformance.inputs.dot_rows import filled
-from q8a8_conformance.protocol.messages import LoadChange
+from q8a8_conformance.mutants import make
+from q8a8_conformance.protocol.messages import Fault, LoadChange, Result, Together
 from q8a8_conformance.protocol.session import Session
+from q8a8_conformance.results.record import Recorder
+from q8a8_conformance.suite.accepted_recipes import Recipes
+from q8a8_conformance.suite.judge import Judge
 from q8a8_conformance.suite.load_effects import describe
-from q8a8_conformance.suite.target import DIRTY_MEMORY
+from q8a8_conformance.suite.specified import specimen
+from q8a8_conformance.suite.target import DIRTY_MEMORY, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +49,7 @@ void dequantize_row_q8_a8(const void *x, float *y, int64_t k) {
 """
 
 
-DOT = """
+DOT_SOURCE = """
 #include <stdint.h>
 void ggml_vec_dot_q8_a8_q8_a8(int n, float *s, uint64_t bs, const void *vx, uint64_t bx, const void *vy,
                               uint64_t by, int nrc) {
@@ -175,7 +182,7 @@ def test_modes_of_another_time(
     ("text", "edit", "case", "failed"),
     [
         (LIBRARY, ("(float)d", "(float)d * (deep[9] < 1e30f)"), "process/dequantize_row_q8_a8", {"ENV-2"}),
-        (DOT, ("(int n,", "(int64_t n,"), "process/ggml_vec_dot_q8_a8_q8_a8", {"ENV-4"}),
+        (DOT_SOURCE, ("(int n,", "(int64_t n,"), "process/ggml_vec_dot_q8_a8_q8_a8", {"ENV-4"}),
     ],
     ids=["stack", "half-of-a-register"],
 )
@@ -199,7 +206,7 @@ def test_scales_of_every_kind_come_after_others(
 ) -> None:
     """Subnormal scales that count as zero right after an empty row show: rows there have all scales."""
     read = "__builtin_memcpy(&dx, x, 2);"
-    text = DOT.replace(read, f"{read} if (kept && !(x[1] & 0x7c)) dx = 0;")
+    text = DOT_SOURCE.replace(read, f"{read} if (kept && !(x[1] & 0x7c)) dx = 0;")
     text = text.replace("static int calls;", "static int calls, kept;").replace("WRONG", "kept = n == 0;")
     tested = q8a8_test(f"lib:{library(text)}", "--case", "state/empty/ggml_vec_dot_q8_a8_q8_a8")
     assert tested.rules("fail") == {"ENV-2"}, tested.out
@@ -249,5 +256,50 @@ def test_calls_of_one_message_are_judged_alone(
     q8a8_test: Callable[..., Tested], library: Callable[[str], Path], wrong: str, failed: set[str]
 ) -> None:
     """A value that is wrong among many calls breaks the rules that the call by itself breaks."""
-    tested = q8a8_test(f"lib:{library(DOT.replace('WRONG', wrong))}", "--case", "dot/bias/plain")
+    tested = q8a8_test(f"lib:{library(DOT_SOURCE.replace('WRONG', wrong))}", "--case", "dot/bias/plain")
     assert tested.rules("fail") == failed, tested.out
+
+
+LEAK = """
+#include <stdint.h>
+#include <stdlib.h>
+void dequantize_row_q8_a8(const void *x, float *y, int64_t k) {
+    static _Thread_local float *scratch;
+    static _Thread_local int64_t size;
+    if (k > size) {
+        free(scratch);
+        scratch = malloc(k * sizeof *scratch);
+        size = k;
+    }
+    for (int64_t j = 0; j < k; j++) {
+        const uint8_t *block = (const uint8_t *)x + j / 32 * 34;
+        _Float16 d;
+        __builtin_memcpy(&d, block, 2);
+        scratch[j] = (float)d * (float)(int8_t)block[2 + j % 32];
+        y[j] = scratch[j];
+    }
+}
+"""
+
+
+def test_memory_of_threads_that_have_ended(
+    q8a8_test: Callable[..., Tested], library: Callable[[str], Path]
+) -> None:
+    """What each thread keeps, and nothing frees when it ends, grows with their number."""
+    tested = q8a8_test(f"lib:{library(LEAK)}", "--rules", "ENV-7")
+    assert (tested.status, tested.report["verdict"]) == (1, "does-not-conform"), tested.out
+    assert "ENV-7: Resources are kept for each thread that has called and ended." in tested.out
+
+
+def test_a_side_effect_is_of_the_function_that_is_named() -> None:
+    """Of two functions in several threads the one counts of which the worker says so."""
+    target = Target(InProcessSession(make, [DEQUANTIZE, DOT]), "kernel", 1.0)  # type: ignore[arg-type]  # all of a session that it uses
+    judge = Judge(target, Recipes(target), Recorder(), "a case", ("Q8A8-MEM-2",))
+    other = specimen(DOT, 3)
+    call = replace(specimen(DEQUANTIZE, 3), threads=2, together=Together(5, other=other))
+    for detail in (f"memory next to s of thread 1 ({DOT}) was written", "memory next to y was written"):
+        judge.record_faults(call, Result(Fault.WROTE_OUTSIDE, detail, ()))
+    assert target.observations.side_effects == {
+        (DOT, Fault.WROTE_OUTSIDE): [other],
+        (DEQUANTIZE, Fault.WROTE_OUTSIDE): [call],
+    }

@@ -83,8 +83,8 @@ def of_side_effect(fault: Fault, seen: Sequence[Call], ask: Ask) -> Fact | None:
     results = ((call, ask(call)) for call in some)
     again = ((call, result) for call, result in results if result and fault in result.faults)
     call, result = next(again, (some[0], None))
-    found = None
-    if result:
+    found = _of_ended_threads(fault, call, ask) if result else None
+    if result and not found:
         with suppress(NoAnswerError):
             found = _said_of(fault, call, ask)
     effect, (where, words) = SIDE_EFFECTS[fault], found or _SOME
@@ -97,6 +97,16 @@ def of_side_effect(fault: Fault, seen: Sequence[Call], ask: Ask) -> Fact | None:
         evidence=(Evidence(call, (), (), "; ".join((_length(call), *detail))),),
         nrc=call.nrc,
     )
+
+
+def _of_ended_threads(fault: Fault, call: Call, ask: Ask) -> tuple[dict[str, Any], str] | None:
+    """Say that a side effect is one of threads that end, where the call has it in these alone."""
+    if not call.options & Option.OWN_THREAD:
+        return None
+    result = ask(replace(call, options=call.options & ~Option.OWN_THREAD))
+    if result is None or fault in result.faults:
+        return None
+    return {"length": [], "threads": "ended"}, " for each thread that has called and ended"
 
 
 def _modes_before(fault: Fault, call: Call, ask: Ask) -> str:

@@ -34,6 +34,7 @@ EMULATED = [
     *("over-read-byte", "over-write-scale", "restores-input", "aligned-by-or", "leaves-rounding"),
     *("clears-flush", "remembers-rows", "lazy-table", "crash-tail", "clobbers-register"),
     *("blocks-signals", "leaks-memory", "stack-by-length", "leaks-by-turns", "table-of-modes"),
+    "leaks-by-thread",
     *("matrix-shared", "matrix-padded"),
 ]
 """Mutants that run under QEMU: those for Arm, and some of each kind of fault that the harness reports."""
