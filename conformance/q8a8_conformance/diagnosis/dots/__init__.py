@@ -162,9 +162,13 @@ def where_aligned(one: Said, condition: Condition) -> Said:
 
 def _in_lengths(fact: Fact, every: Sequence[Failure]) -> Fact:
     """Return a fact with the lengths that it is seen in, where longer rows are wrong otherwise."""
-    own = {one.call.n // 32 for one in every if one.call.nrc == fact.nrc and fact.explains(one)}
-    others = {one.call.n // 32 for one in every if one.call.nrc == fact.nrc} - own
-    if not own or not others or max(own) >= min(others) or "in_rows_of" in fact.where:
+    mine = [one for one in every if one.call.nrc == fact.nrc]
+    explained = fact.explained(mine)
+    own = {one.call.n // 32 for one in explained}
+    others = {one.call.n // 32 for one in mine} - own
+    # (A few calls that are long and otherwise wrong may be so for their values.)
+    is_few = len(mine) - len(explained) < CHANCE * len(mine)
+    if is_few or not own or not others or max(own) >= min(others) or "in_rows_of" in fact.where:
         return fact
     words = f"In rows of {count(max(own), 'block')}{' or less' * (max(own) > 1)}"
     where = {**fact.where, "in_rows_up_to": max(own)}
