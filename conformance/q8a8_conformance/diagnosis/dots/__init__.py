@@ -258,6 +258,7 @@ def _look(bench: Bench, base: Sequence[Measured], failed: Sequence[CallResult]) 
     """Make the experiments, the simplest first, until the failed calls are explained."""
     found: list[Measured] = []
     steps = {step for one in base for step in one.changes}
+    judged = -1
     for experiment in _experiments(bench, base, found, failed):
         try:
             # (A step that one row at a time has shown to be wrong is not looked into again.)
@@ -265,6 +266,9 @@ def _look(bench: Bench, base: Sequence[Measured], failed: Sequence[CallResult]) 
         except (NoAnswerError, ArithmeticError, ValueError):
             # No answer, or values that are in no order: nothing is known from this experiment.
             continue
+        if len(found) == judged:
+            continue
+        judged = len(found)
         if not _hides([*base, *found]) and _all_explained([*base, *found], failed):
             break
     if found and all(one.fact in SINGLE for one in found):

@@ -340,12 +340,19 @@ def _sums(
 ) -> tuple[Array, Array]:
     """Return the sums of some terms, and of the magnitudes that they may have, for some outputs."""
     rows, columns, blocks = region
-    total, magnitude = np.zeros((2, rows.sum(), columns.sum()))
-    for b in np.flatnonzero(blocks).tolist():
-        d = np.outer(x[1][rows, b], w[1][columns, b])
-        of_w, of_x = w[0][columns, b].astype(np.float64), x[0][rows, b].astype(np.float64)
-        total += (sums.function(of_w, of_x) if sums else of_x @ of_w.T) * d
-        magnitude += np.abs(d) * (32 * 127 * 127)
+    (qx, dx), (qw, dw) = (
+        [part[some][:, blocks] for part in side[:2]] for side, some in ((x, rows), (w, columns))
+    )
+    magnitude = np.abs(dx) @ np.abs(dw).T * (32 * 127 * 127)
+    if sums is None:
+        of_x, of_w = (
+            (q * d[..., np.newaxis]).reshape(len(q), q.shape[1] * q.shape[2]) for q, d in ((qx, dx), (qw, dw))
+        )
+        return of_x @ of_w.T, magnitude
+    total = np.zeros_like(magnitude)
+    for b in range(dx.shape[1]):
+        of = sums.function(qw[:, b].astype(np.float64), qx[:, b].astype(np.float64))
+        total += of * np.outer(dx[:, b], dw[:, b])
     return total, magnitude
 
 

@@ -23,6 +23,7 @@ from q8a8_conformance.diagnosis.quantizers.evidence import shortest
 from q8a8_conformance.diagnosis.quantizers.search import Law, Search, gives
 from q8a8_conformance.diagnosis.quantizers.states import Condition, both
 from q8a8_conformance.inputs.calls import ACTIVATION
+from q8a8_conformance.protocol.deadline import Deadline
 from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.quantizers.arithmetic import differences, named
 
@@ -40,6 +41,9 @@ DESIGN = RECIPES["design"]
 ZEROS = ("zero-scale", "zero", "tiny", "small-scale", "subnormal-scale")
 """Conditions on values under which a block of zeros, or the test for one, is what is wrong."""
 
+
+SECONDS, SHORT = 6.0, 2.5
+"""Seconds of an idle machine that the search may take; and where another fact explains all calls."""
 
 LIMITED = ("amax", "the scale")
 """What limits are about below which a block is small."""
@@ -62,11 +66,16 @@ class Arithmetic:
 
 
 def law_facts(
-    calls: QuantizerCalls, failed: Sequence[Failure], model: QuantizerModel, steps: Steps
+    calls: QuantizerCalls,
+    failed: Sequence[Failure],
+    model: QuantizerModel,
+    steps: Steps,
+    seconds: float = SECONDS,
 ) -> list[Fact]:
     """Return the laws that give most calls, as facts; none where there are none.
 
-    `model` is what was measured; `steps` yields in what a recipe differs, in words.
+    `model` is what was measured; `steps` yields in what a recipe differs, in words. Those beside recipes that
+    were not looked into after so many seconds of an idle machine are left out.
     """
     recipe, known = model.recipe, tuple(_known(model))
     tried: list[tuple[Recipe, tuple[Law, ...]]] = [(recipe, known)] if known else []
@@ -74,7 +83,7 @@ def law_facts(
     best: list[Fact] = []
     most = 0
     try:
-        search = Search(calls, failed)
+        search = Search(calls, failed, Deadline(seconds))
         nearly = ((DESIGN, (law,)) for law in search.nearly(DESIGN))
         for base, laws in itertools.chain(tried, nearly):
             found = _needed(Arithmetic(calls.function, base, search.laws(base, laws)), search, failed)

@@ -28,6 +28,7 @@ from q8a8_conformance.diagnosis.quantizers.indices import index_effects
 from q8a8_conformance.diagnosis.quantizers.ratios import ratio_effects
 from q8a8_conformance.diagnosis.quantizers.sources import measured_effects, placed_effects
 from q8a8_conformance.diagnosis.quantizers.states import Condition, Question, given, known_units
+from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.quantizers.calls import BLOCK
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from q8a8.recipe import Recipe
     from q8a8_conformance.diagnosis.quantizers.effect import Effect
     from q8a8_conformance.inputs.arrays import Array
+    from q8a8_conformance.protocol.deadline import Deadline
     from q8a8_conformance.results.observations import Failure
     from q8a8_conformance.reveal.quantizers.calls import QuantizerCalls
 
@@ -165,6 +167,12 @@ def _kind(effect: Effect) -> tuple[str, int]:
     return effect.fact, len(effect.data.get("steps", ()))
 
 
+def check_time(deadline: Deadline) -> None:
+    """Raise :class:`NoAnswerError` where a search's time is up."""
+    if deadline.has_passed:
+        raise NoAnswerError("the time is up")
+
+
 class Search:
     """A search for laws among the calls of a quantizer, and failed ones.
 
@@ -174,8 +182,9 @@ class Search:
         The calls, as few ones.
     """
 
-    def __init__(self, calls: QuantizerCalls, failed: Sequence[Failure]) -> None:
+    def __init__(self, calls: QuantizerCalls, failed: Sequence[Failure], deadline: Deadline) -> None:
         self._calls = calls
+        self._deadline = deadline
         usable = [one for one in failed if 0 < one.call.n <= LONG]
         some = [case_of(one) for one in usable[:: max(len(usable) // FAILED, 1)]]
         some = [case for case in some if np.isfinite(case.x).all()]
@@ -185,7 +194,8 @@ class Search:
     def laws(self, base: Recipe, known: Sequence[Law] = ()) -> tuple[Law, ...]:
         """Return the laws by which the calls differ from a recipe, besides known ones; maybe none."""
         mixed = tuple((law.effect.steps, law.condition.units) for law in known)
-        laws = _Round(self._calls, [case.with_base(base, mixed) for case in self._all]).laws()
+        cases = [case.with_base(base, mixed) for case in self._all]
+        laws = _Round(self._calls, cases, self._deadline).laws()
         return (*known, *laws)
 
     def nearly(self, base: Recipe) -> Iterator[Law]:
@@ -233,8 +243,9 @@ class Search:
 class _Round:
     """The search for laws beside one recipe."""
 
-    def __init__(self, calls: QuantizerCalls, every: Sequence[Case]) -> None:
+    def __init__(self, calls: QuantizerCalls, every: Sequence[Case], deadline: Deadline) -> None:
         self._calls = calls
+        self._deadline = deadline
         self.made = tuple(merged(every))
         wrong = sorted((case for case in every if case.wrong.any()), key=lambda case: case.x.size)
         # (Vectors of many sizes are as many calls.)
@@ -267,6 +278,7 @@ class _Round:
         found: list[_Tried] = []
         alike: Counter[tuple[str, int, bytes]] = Counter()
         for number, effect in enumerate(self._effects()):
+            check_time(self._deadline)
             surely, maybe, key = [], [], []
             missed = 0
             for case in self._sample:
@@ -392,6 +404,7 @@ class _Round:
 
     def _law(self, effect: Effect, others: Sequence[tuple[Effect, Condition | None]]) -> Law | None:
         """Return an effect with its condition, where it has one that no call contradicts."""
+        check_time(self._deadline)
         self._left -= 1
         if self._left < 0:
             return None

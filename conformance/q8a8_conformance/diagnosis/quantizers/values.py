@@ -15,7 +15,7 @@ from q8a8.recipe import RECIPES, apply_recipe
 from q8a8_conformance.diagnosis.facts import Evidence, Fact
 from q8a8_conformance.diagnosis.quantizers.inverse import inverse_facts
 from q8a8_conformance.diagnosis.quantizers.inverse_ulps import ulp_facts
-from q8a8_conformance.diagnosis.quantizers.laws import law_facts
+from q8a8_conformance.diagnosis.quantizers.laws import SECONDS, SHORT, law_facts
 from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.quantizers.calls import BLOCK, QuantizerCalls, elements_of, written
 
@@ -51,7 +51,8 @@ def value_facts(
     if not wrong:
         return []
     near = ulp_facts(calls, failed)
-    measured = law_facts(calls, failed, model, steps)
+    # (What explains all calls is only said in other words by a law.)
+    measured = law_facts(calls, failed, model, steps, SECONDS if _unexplained(near, failed) else SHORT)
     if _unexplained(near, failed) < _unexplained(measured, failed):
         measured = near
     if (left := _unexplained(measured, failed)) and _unexplained(
