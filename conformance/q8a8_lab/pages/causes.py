@@ -93,8 +93,15 @@ _EXPERIMENTS = (
         "offsets of bytes or blocks that wrap, of both rows or of one",
     ),
     (
-        "one block that holds a zero, a sign, a subnormal scale, or what the block before holds",
+        (
+            "one block that holds a zero, a sign, a subnormal scale, what the block before holds, or scales "
+            "whose bits have the sum, difference or exclusive or of those before"
+        ),
         "whether it, its neighbours or the rest of the row are counted otherwise then",
+    ),
+    (
+        "codes beside zeros of the other row, under scales of many sizes",
+        "codes that are offset, and in which format the sum that is subtracted for it is kept",
     ),
     (
         (
@@ -180,7 +187,9 @@ Rows of codes beside zeros of the other side show what is taken off for an offse
 (`correction-wrong`). Products in which a step has a chosen value show what becomes of it: a code, a scale,
 the product of two scales, a weight, the sum of a block, its term, an output. What came of many values is a
 rounding, or a condition and what such values become (`values-changed`, `outputs-changed`); values in two
-blocks show sums of several that are rounded, each by itself or the running one (`chunk-sums`).
+blocks show sums of several that are rounded, each by itself or the running one (`chunk-sums`). Twice the
+amax in one element after the other shows which elements of a row's blocks count in it
+(`activations-in-part`).
 
 Then it is found where outputs come from: products in which rows are numbered, in which one block counts,
 and into outputs that held something show `outputs-not-written`, `outputs-added`, `outputs-of-other-rows`,
