@@ -62,7 +62,8 @@ The suite takes seconds, so a wrong kernel can conform if it is right for as lon
 - of workers without the capability `rows`, the C harness among them, one whose activation quantizer is wrong
   for another amax than the usual ones;
 - one that depends on a number of threads that is not 1, 3, 4, 8, 16 or the machine's own, or on more
-  processors than the machine has;
+  processors than the machine has; or one that numbers the threads that call it, and shares memory between
+  those of the same remainder by 128 or more;
 - one that depends on other variables of the environment than those that ask for threads, on a decimal point
   that no locale of the machine has, or on other modes than those that flush (the x87 unit's are compared, but
   no results under them);
