@@ -197,7 +197,6 @@ int main(int argc, char **argv) {
     int input, output;
 
     take_streams(&input, &output);
-    state_use_one_arena();
     crash_install();
     stop_install();
     fresh_install();

@@ -178,27 +178,34 @@ void state_compare(const struct state *before, const struct state *after, state_
     }
 }
 
-/* The C library's struct mallinfo2, which older ones lack. */
-struct allocation {
-    size_t arena, free_chunks, fast_chunks, mapped_chunks, mapped, most, fast, used, free, top;
-};
-extern struct allocation mallinfo2(void) __attribute__((weak));
+/* The C library's report, which others than glibc lack. */
+extern int malloc_info(int options, FILE *stream) __attribute__((weak));
 
-extern int mallopt(int parameter, int value) __attribute__((weak));
-
-void state_use_one_arena(void) {
-    enum { ARENA_MAX = -8 }; /* of glibc's malloc.h */
-    if (mallopt != NULL) {
-        (void)mallopt(ARENA_MAX, 1);
+/* The size in the last element that begins so: those of all arenas stand at the end. */
+static size_t last_size(const char *report, const char *begin) {
+    const char *last = NULL;
+    for (const char *next = strstr(report, begin); next != NULL; next = strstr(next + 1, begin)) {
+        last = next;
     }
+    const char *size = last != NULL ? strstr(last, " size=\"") : NULL;
+    return size != NULL ? (size_t)strtoull(size + 7, NULL, 10) : 0;
 }
 
 size_t state_allocated(void) {
-    if (mallinfo2 == NULL) {
+    char *report = NULL;
+    size_t length = 0, used = 0;
+    FILE *stream = malloc_info != NULL ? open_memstream(&report, &length) : NULL;
+    if (stream == NULL) {
         return 0;
     }
-    const struct allocation found = mallinfo2();
-    return found.used + found.mapped;
+    malloc_info(0, stream);
+    fclose(stream);
+    if (report != NULL) {
+        used = last_size(report, "<system type=\"current\"") + last_size(report, "<total type=\"mmap\"") -
+               last_size(report, "<total type=\"fast\"") - last_size(report, "<total type=\"rest\"");
+    }
+    free(report);
+    return used;
 }
 
 size_t state_mapped(void) {

@@ -36,10 +36,7 @@ void state_make_unusual(void);
 /* Report what differs from a state that was read before. */
 void state_compare(const struct state *before, const struct state *after, state_note *note, void *context);
 
-/* Have all threads allocate where `state_allocated` counts. */
-void state_use_one_arena(void);
-
-/* The bytes in use by malloc; 0 if the C library does not count them. */
+/* The bytes in use by malloc, in all threads' arenas; 0 if the C library does not report them. */
 size_t state_allocated(void);
 
 /* The bytes of address space in use. */

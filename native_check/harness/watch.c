@@ -52,6 +52,11 @@ static void note(void *context, const char *what, const char *detail) {
     add(notes, is(what, "standard-output") ? FAULT_OUTPUT_OR_THREAD : FAULT_PROCESS_CHANGED, what, detail);
 }
 
+/* Whether what calls keep is looked for: threads that end show it sooner. */
+static bool many(const struct call *call) {
+    return call->repeat >= MANY_CALLS || (call->options & OPTION_OWN_THREAD) != 0;
+}
+
 static bool watched(const struct call *call) {
     return (call->options & OPTION_STATE) != 0 && call->threads == 1;
 }
@@ -69,9 +74,10 @@ static struct memory memory_now(void) {
 }
 
 /* The memory after the first call, after half of them, and after all: what grows in both halves grows on and on. */
-static void mark_memory(uint32_t repeat) {
+static void mark_memory(const struct call *call) {
+    const uint32_t repeat = call->repeat;
     ++calls_made;
-    if (repeat >= MANY_CALLS && (calls_made == 1 || calls_made == repeat / 2 || calls_made == repeat)) {
+    if (many(call) && (calls_made == 1 || calls_made == repeat / 2 || calls_made == repeat)) {
         marks[calls_made == 1 ? 0 : calls_made == repeat ? 2 : 1] = memory_now();
     }
 }
@@ -93,7 +99,7 @@ uint32_t watch_call(const struct call *call, abi_pointer *function, void *const 
         set_errno(call, 0);
         return 0;
     }
-    const bool measured = watched(call) && call->repeat < MANY_CALLS;
+    const bool measured = watched(call) && !many(call);
     void *stack = measured ? convention_stack() : NULL;
     abi_words(call->number, &call->integers, buffers, words);
     if (watched(call)) {
@@ -112,7 +118,7 @@ uint32_t watch_call(const struct call *call, abi_pointer *function, void *const 
                  used != 0 ? "; " : "", convention_stack_used(), (int)STACK_BUDGET);
     }
     if (watched(call)) {
-        mark_memory(call->repeat);
+        mark_memory(call);
     }
     return faults;
 }
@@ -158,7 +164,7 @@ uint32_t watch_end(const struct call *call, char text[WATCH_TEXT]) {
     compare_settings(&notes);
     state_compare(&before, &after, note, &notes);
     last = after;
-    if (call->repeat >= MANY_CALLS && calls_made == call->repeat) {
+    if (many(call) && calls_made == call->repeat) {
         check_memory(&notes, call->repeat, "allocated memory", marks[0].allocated, marks[1].allocated, marks[2].allocated);
         check_memory(&notes, call->repeat, "mapped memory", marks[0].mapped, marks[1].mapped, marks[2].mapped);
     }

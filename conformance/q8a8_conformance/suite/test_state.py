@@ -35,6 +35,8 @@ MILLION = 2**20
 """Dot products of one block that a worker makes which calls by machine code: in a tenth of a second."""
 FOR_GROWTH, SLOW_FOR_GROWTH = 4000, 1000
 """Calls in a row after which a descriptor or some bytes kept by each show; of a slow kernel."""
+THREADS_FOR_GROWTH = 200
+"""Threads that end after a call, one after the other, after which some bytes kept for each show."""
 LONG = 301
 """Blocks, or tens of elements, of a row for which a kernel may take other memory than for a short one."""
 LONGER = 1030
@@ -156,8 +158,9 @@ def test_kept(judge: Judge, function: str) -> None:
         rest.append(samples.pair(5))
     own_thread = Option.OWN_THREAD if "own-thread" in judge.target.hello.capabilities else Option(0)
     for call in rest:
-        options = Option.STATE | (own_thread if call is long else Option(0))
-        judge.run(replace(call, repeat=SLOW_FOR_GROWTH, options=options))
+        own = call is long and bool(own_thread)
+        options, repeat = Option.STATE | own_thread * own, THREADS_FOR_GROWTH if own else SLOW_FOR_GROWTH
+        judge.run(replace(call, repeat=repeat, options=options))
     if not slow and "turns" in judge.target.hello.capabilities:
         turns = Together(other=calls_of(function, (8,))[0])
         judge.run_together(replace(long, repeat=SLOW_FOR_GROWTH, options=Option.STATE, together=turns))

@@ -68,7 +68,7 @@ class Caller:
     with_errno : bool
         Whether to call with an error in ``errno``, as a caller may: no result may depend on it.
     own_threads : bool
-        Whether to make each of many calls, but the first, in a thread of its own, which then ends.
+        Whether to make each call but the first in a thread of its own, which then ends.
 
     Attributes
     ----------
@@ -118,7 +118,7 @@ class Caller:
         """
         deadline = time.monotonic() + seconds
         try:
-            if repeat >= MANY_CALLS and not seconds:
+            if (repeat >= MANY_CALLS or self._own_threads) and not seconds:
                 self._run_once()
                 self._run_many(repeat - 1, between)
                 return
@@ -143,7 +143,7 @@ class Caller:
     def _run_many(self, calls: int, between: Callable[[], object] | None) -> None:
         """Make the rest of many calls, with as little as possible around each."""
         step = partial(_in_a_thread, self._prepared.step) if self._own_threads else self._prepared.step
-        many = ManyCalls(step, self.outputs, self.first, between)
+        many = ManyCalls(step, self.outputs, self.first, between, in_threads=self._own_threads)
         self._checked(partial(many.run, calls))
         if many.differs and not self.varies:
             found = [output.read() for output in self.outputs]

@@ -23,31 +23,33 @@ _LEAST_GROWTH = 2**16
 """Bytes that a part must keep at least: the system and the interpreter allocate a little too."""
 _LEAST_ALLOCATED, _ENOUGH_CALLS = 2**11, 500
 """The same of `malloc` alone, of so many calls: of long rows few are made, but what each keeps adds up."""
-_ARENA_MAX = -8
-"""Of glibc's ``malloc.h``: the most arenas."""
-_FIELDS = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks")
-
-
-class _Statistics(ctypes.Structure):
-    """The C library's `struct mallinfo2`."""
-
-    _fields_ = tuple((name, ctypes.c_size_t) for name in (*_FIELDS, "keepcost"))
-
-
-def use_one_arena() -> None:
-    """Have all threads of this process allocate where `mallinfo2` counts: in the C library's main arena."""
-    with suppress(AttributeError):  # (Another C library has neither.)
-        ctypes.PyDLL(None).mallopt(_ARENA_MAX, 1)
+_ENOUGH_THREADS = 150
+"""The same, of calls in threads that end."""
+_TOTALS = ('<total type="fast"', '<total type="rest"', '<total type="mmap"', '<system type="current"')
+"""Elements of the C library's report: what is free, in two kinds; mapped; and taken from the system."""
 
 
 def _allocated() -> int:
-    """Return the bytes in use by `malloc`; 0 where the C library does not count them."""
-    function = getattr(ctypes.PyDLL(None), "mallinfo2", None)
-    if function is None:
+    """Return the bytes in use by `malloc`, in the arenas of all threads; 0 where there is no report."""
+    library = ctypes.PyDLL(None)
+    if not hasattr(library, "malloc_info"):
         return 0
-    function.restype = _Statistics
-    found = function()
-    return int(found.uordblks + found.hblkhd)
+    library.open_memstream.restype = ctypes.c_void_p
+    text, length = ctypes.c_char_p(), ctypes.c_size_t()
+    address = library.open_memstream(ctypes.byref(text), ctypes.byref(length))
+    if not address:
+        return 0
+    stream = ctypes.c_void_p(address)
+    library.malloc_info(0, stream)
+    library.fclose(stream)
+    fast, rest, mapped, taken = (_last_size(text.value or b"", begin.encode()) for begin in _TOTALS)
+    library.free(text)
+    return taken - fast - rest + mapped
+
+
+def _last_size(report: bytes, begin: bytes) -> int:
+    """Return the size in the last element that begins so: those of all arenas stand at the end."""
+    return int(report.rpartition(begin)[2].partition(b'size="')[2].partition(b'"')[0] or 0)
 
 
 def _mapped() -> int:
@@ -70,6 +72,8 @@ class ManyCalls:
         Their bytes after the first call.
     between
         Makes another call, before each of them.
+    in_threads
+        Whether each call is one of a thread that ends.
 
     Attributes
     ----------
@@ -87,7 +91,10 @@ class ManyCalls:
         outputs: Sequence[GuardedBuffer],
         first: Sequence[bytes],
         between: Callable[[], object] | None = None,
+        *,
+        in_threads: bool = False,
     ) -> None:
+        self._enough = _ENOUGH_THREADS if in_threads else _ENOUGH_CALLS
         self.done = 0
         self.differs = False
         self.kept = ""
@@ -109,7 +116,7 @@ class ManyCalls:
             if not self._run(part):
                 return
             grown.append([now - old for now, old in zip((_allocated(), _mapped()), before, strict=True)])
-        allocated = _LEAST_ALLOCATED if calls >= _ENOUGH_CALLS else _LEAST_GROWTH
+        allocated = _LEAST_ALLOCATED if calls >= self._enough else _LEAST_GROWTH
         limits = {"allocated": allocated, "mapped": _LEAST_GROWTH}
         for (name, least), *growth in zip(limits.items(), *grown, strict=True):
             if min(growth) >= max(least, _KEPT_BYTES * each):

@@ -45,7 +45,6 @@ from q8a8_conformance.worker.crash import report_faults
 from q8a8_conformance.worker.fenv import floating_point
 from q8a8_conformance.worker.invoke import CannotCall, Invoker, Target
 from q8a8_conformance.worker.library import LibraryTarget, TargetError
-from q8a8_conformance.worker.many_calls import use_one_arena
 from q8a8_conformance.worker.process_state import set_stack_limit
 
 if TYPE_CHECKING:
@@ -231,7 +230,6 @@ def serve(channel: Channel, target: Target, hello: Hello) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the worker and return its exit status."""
     channel = Channel()
-    use_one_arena()
     options = parse(arguments)
     try:
         target, hello = load(options)
