@@ -140,10 +140,7 @@ def outside(function: str) -> Call:
 @pytest.mark.rule("Q8A8-ENV-7")
 @pytest.mark.parametrize("function", of_each_function("kept"))
 def test_kept(judge: Judge, function: str) -> None:
-    """Call many times in a row, and count descriptors, threads and memory before and after.
-
-    Long rows in threads that end: so shows what is kept for each call, and for each thread.
-    """
+    """Call many times in a row, and in threads that end; count descriptors, threads and memory."""
     judge.require(function, "state", "repeat")
     short, long = calls_of(function, (1, LONG))
     slow = thread_checks.is_slow(judge, short)
@@ -156,11 +153,11 @@ def test_kept(judge: Judge, function: str) -> None:
         rest.append(tiled(function, LONGER))
     if not slow and function == requests.DOT and takes_two_rows(judge):
         rest.append(samples.pair(5))
-    own_thread = Option.OWN_THREAD if "own-thread" in judge.target.hello.capabilities else Option(0)
     for call in rest:
-        own = call is long and bool(own_thread)
-        options, repeat = Option.STATE | own_thread * own, THREADS_FOR_GROWTH if own else SLOW_FOR_GROWTH
-        judge.run(replace(call, repeat=repeat, options=options))
+        judge.run(replace(call, repeat=SLOW_FOR_GROWTH, options=Option.STATE))
+    if not slow and "own-thread" in judge.target.hello.capabilities:
+        own_thread = Option.STATE | Option.OWN_THREAD
+        judge.run(replace(long, repeat=THREADS_FOR_GROWTH, options=own_thread))
     if not slow and "turns" in judge.target.hello.capabilities:
         turns = Together(other=calls_of(function, (8,))[0])
         judge.run_together(replace(long, repeat=SLOW_FOR_GROWTH, options=Option.STATE, together=turns))
