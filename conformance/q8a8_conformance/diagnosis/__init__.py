@@ -34,11 +34,11 @@ from q8a8_conformance.diagnosis.products.facts import product_orders
 from q8a8_conformance.diagnosis.products.spoiled import spoiled_facts
 from q8a8_conformance.diagnosis.products.state import state_of_products
 from q8a8_conformance.diagnosis.quantizers import recipes
-from q8a8_conformance.diagnosis.quantizers.facts import quantizer_facts
+from q8a8_conformance.diagnosis.quantizers.facts import facts_of_other, quantizer_facts
 from q8a8_conformance.diagnosis.replay import differing, replay
 from q8a8_conformance.faults.catalogue import make
 from q8a8_conformance.faults.kernel import DOTS
-from q8a8_conformance.inputs.calls import ACTIVATION, DEQUANTIZE, MUL_MAT, QUANTIZERS
+from q8a8_conformance.inputs.calls import ACTIVATION, DEQUANTIZE, MUL_MAT, QUANTIZERS, weight
 from q8a8_conformance.protocol.session import CallRefused
 from q8a8_conformance.results.observations import Death, Observations
 from q8a8_conformance.results.run import Finding, Smallest
@@ -63,6 +63,9 @@ TRIED = 3
 SLOW = 0.3
 """Seconds; where a call took longer to die, with the start of the next process, it is not made again."""
 
+_TAKES = {name: 1 + place for place, name in enumerate((*DOTS, MUL_MAT, *QUANTIZERS, ACTIVATION))}
+"""How long experiments on functions take, by rank."""
+
 CHANCE = 0.01
 """The part of the wrong results that a fact explains at least, where most are not explained."""
 
@@ -73,9 +76,8 @@ def diagnose(
     accepted: Collection[tuple[str, str]] = (),
     probe: Probe | None = None,
     watch: Watch = nullcontext,
-    facts: list[Fact] | None = None,
-    restart: Callable[[], object] | None = None,
     ask_threads: Asking | None = None,
+    limits: Limits | None = None,
 ) -> tuple[Finding, ...]:
     """Explain all results of a run.
 
@@ -92,28 +94,33 @@ def diagnose(
     watch
         Called with what is looked into next, such as the name of a function: the context in which this is
         done. One that suppresses an exception makes the diagnosis go on with the rest.
-    facts
-        Where given, the facts that experiments find are added to it.
-    restart
-        Ends the kernel's process: the next call is the first one of a new one.
     ask_threads
         Makes a call, of several threads too, and returns all that is known of it; without it what is wrong
         in threads, and what calls do besides their results, is not looked into.
+    limits
+        How much time there is, and how the kernel's process is ended; facts that are found are added to it.
 
     Returns
     -------
     tuple of Finding
         At least one for each function with results: what is wrong first, and then what right ones compute.
     """
-    findings: list[Finding] = []
-    limits = Limits([] if facts is None else facts, restart)
+    limits = limits or Limits()
     kept = (*observations.dots, *observations.failures, *observations.placed)
-    for function in dict.fromkeys((*observations.quantizers, *(name for name, _ in kept))):
+    functions = dict.fromkeys((*observations.quantizers, *(name for name, _ in kept)))
+    of_function: dict[str, list[Finding]] = {function: [] for function in functions}
+    wrong = {name for name, _ in (*observations.failures, *observations.placed)}
+    pending = len(wrong)
+    # (What takes least comes first: it leaves the rest of its time to the others.)
+    for function in sorted(functions, key=lambda name: _TAKES.get(name, 0)):
+        limits.begin(max(pending, 1))
+        pending -= function in wrong
         with watch(function):
             if function in DOTS:
-                findings += _of_dot(observations, function, ask, probe, limits)
+                of_function[function] += _of_dot(observations, function, ask, probe, limits)
             else:
-                findings += _of_outputs(observations, function, ask, accepted, probe, limits)
+                of_function[function] += _of_outputs(observations, function, ask, accepted, probe, limits)
+    findings = [finding for found in of_function.values() for finding in found]
     with watch("rows beside values outside the domain"):
         findings += _of_spoiled(observations.outside.get(MUL_MAT, ()), probe, limits)
     if ask_threads:
@@ -307,7 +314,9 @@ def _of_rows(
     if not failures and not placed:
         return named
     facts: list[Fact] = []
-    if probe is not None and (turn := every_nth(failures, probe)):
+    if known := [] if placed else facts_of_other(function, failures, limits.facts):
+        facts = known
+    elif probe is not None and (turn := every_nth(failures, probe)):
         session = Probing(turn.make, limits.experiments)
         with suppress(NoAnswerError, CallRefused):
             facts = [turn.of_fact(fact) for fact in facts_of(session, failures=failures)]
@@ -318,7 +327,9 @@ def _of_rows(
             facts = state_of_products(session, failures) if function == MUL_MAT else []
             facts = facts or kept_facts(function, failures, probe, limits.restart)
             facts = facts or facts_of(session, failures=failures)
-        facts = [] if session.is_late and function != MUL_MAT else facts
+        # (What a search that was stopped has found may fit some calls by chance.)
+        is_half = session.is_late and function != MUL_MAT and bool(left_of(failures, facts))
+        facts = [] if is_half else facts
         with suppress(NoAnswerError, CallRefused):
             if facts and (aligned := of_alignment(failures, probe)):
                 facts = [where_aligned(fact, aligned) for fact in facts]
@@ -362,7 +373,7 @@ def _smallest(failures: Sequence[Failure], probe: Probe | None, limits: Limits) 
 
 def _death(function: str, deaths: Sequence[Death], probe: Probe | None, limits: Limits) -> Finding:
     """Return the finding of a function that dies, with the smallest call on which it does."""
-    first = min(deaths, key=lambda death: shrink.weight(death.call))
+    first = min(deaths, key=lambda death: weight(death.call))
     call = first.call
     if probe is not None and first.seconds < SLOW:
         with limits.shrinking() as seconds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -24,26 +25,52 @@ SHRINK_SECONDS = 2.0
 FACT_CALLS = 6000
 """Calls for the experiments on a function that is no dot product."""
 
-FACT_SECONDS, ALL_SECONDS, LEAST_SECONDS = 8.0, 9.0, 2.5
-"""Seconds of an idle machine for the experiments on a function, and on all; what each one has in any case."""
+FACT_SECONDS, ALL_SECONDS, LEAST_SECONDS = 8.0, 5.0, 1.0
+"""Seconds of an idle machine for the experiments on a function at most, on all functions at least, and what
+each function has in any case."""
+
+RUN_SECONDS = 17.0
+"""Seconds after the beginning of a run within which its experiments are made, if `ALL_SECONDS` are left."""
 
 STOPPED = "the search was stopped: its time was up"
 
 
 class Limits:
-    """What is left of the time for the diagnosis of one run, and the facts that were found."""
+    """What is left of the time for the diagnosis of one run, and the facts that were found.
 
-    def __init__(self, facts: list[Fact], restart: Callable[[], object] | None) -> None:
-        self.facts = facts
+    Parameters
+    ----------
+    restart
+        Ends the kernel's process: the next call is the first one of a new one.
+    elapsed
+        Seconds of an idle machine that the run has taken before: the less there is left, the less is tried.
+
+    Attributes
+    ----------
+    facts
+        What was found so far.
+    """
+
+    def __init__(self, restart: Callable[[], object] | None = None, elapsed: float = 0.0) -> None:
+        self.facts: list[Fact] = []
         self.restart = restart
         self._shrink = SHRINK_SECONDS
-        self._begun = clock()
+        self._end = clock() + max(ALL_SECONDS, RUN_SECONDS - elapsed)
+        self._end_of_function = self._end
+
+    def begin(self, pending: int) -> None:
+        """Begin with one of some functions that are left.
+
+        The first of several has twice the share of each other one: what it does not use is theirs.
+        """
+        now = clock()
+        share = (self._end - now) * 2 / (pending + 1)
+        self._end_of_function = now + max(LEAST_SECONDS, min(FACT_SECONDS, share))
 
     @property
     def experiments(self) -> float:
-        """How many seconds the experiments on the next function may take."""
-        left = ALL_SECONDS - (clock() - self._begun)
-        return max(LEAST_SECONDS, min(FACT_SECONDS, left))
+        """How many seconds further experiments on this function may take."""
+        return max(LEAST_SECONDS / 2, self._end_of_function - clock())
 
     @contextmanager
     def shrinking(self, seconds: float = shrink.SECONDS) -> Iterator[float]:
@@ -53,14 +80,25 @@ class Limits:
         self._shrink -= clock() - started
 
 
+def seconds_left(session: object) -> float:
+    """Return how much time experiments with a session have."""
+    return session.seconds_left if isinstance(session, Probing) else math.inf
+
+
 class Probing:
     """The kernel as a session for experiments, for a limited time."""
 
     def __init__(self, probe: Probe, seconds: float = FACT_SECONDS) -> None:
         self._probe = probe
         self._deadline = Deadline(seconds)
+        self._end = clock() + seconds
         self._left = FACT_CALLS
         self.is_late = False
+
+    @property
+    def seconds_left(self) -> float:
+        """What is left of the time, in seconds of an idle machine."""
+        return max(0.0, self._end - clock())
 
     def call(self, call: Call, timeout: float | None = None) -> Result:
         """Make a call.

@@ -273,15 +273,10 @@ def _simple(value: float) -> Iterator[float]:
             yield simple
 
 
-def weight(call: Call) -> int:
-    """Return the number of bytes in a call's buffers."""
-    return sum(len(buffer.data) for buffer in call.buffers)
-
-
 def size(call: Call) -> tuple[int, int]:
     """Return the size of a call: its bytes, and those of them that are not zero."""
     inputs = b"".join(calls.inputs_of(call).values())
-    return weight(call), len(inputs) - inputs.count(0)
+    return calls.weight(call), len(inputs) - inputs.count(0)
 
 
 def as_smallest(call: Call, outputs: Sequence[bytes] | None, expected: Sequence[bytes]) -> Smallest:

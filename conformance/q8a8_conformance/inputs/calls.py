@@ -209,6 +209,11 @@ def shared_rows(
     return apart, replace(together, options=Option.SHARED_INPUTS)
 
 
+def weight(call: Call) -> int:
+    """Return the number of bytes in a call's buffers."""
+    return sum(len(buffer.data) for buffer in call.buffers)
+
+
 def inputs_of(call: Call) -> dict[str, bytes]:
     """Return a call's input buffers by ABI name."""
     return {call.spec.buffers[i].name: bytes(call.buffers[i].data) for i in call.spec.inputs}

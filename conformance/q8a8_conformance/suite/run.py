@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 
 from q8a8.install import VERSION
 from q8a8_conformance import diagnosis
+from q8a8_conformance.diagnosis.limits import Limits
 from q8a8_conformance.inputs import calls
+from q8a8_conformance.protocol.deadline import clock
 from q8a8_conformance.protocol.sut import parse_sut
 from q8a8_conformance.results.record import Record, Recorder, Status, rule_matches
 from q8a8_conformance.results.run import Request, Run
@@ -37,7 +39,6 @@ from q8a8_golden import load
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from q8a8_conformance.diagnosis.facts import Fact
     from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.protocol.session import Session
@@ -138,9 +139,10 @@ class SuiteRun:
         self._noted: tuple[str, ...] = ()
         self._selected = True
         self._findings: tuple[diagnosis.Finding, ...] | None = None
-        self._facts: list[Fact] = []
+        self._limits = Limits()
         self._done = 0
         self._started = time.monotonic()
+        self._begun = clock()
         self._wall = datetime.now(UTC)
         self._sut = parse_sut(request.sut, request.symbols, request.init)
         self._timeout = request.timeout or TIMEOUTS.get(self._sut.kind, TIMEOUT)
@@ -294,7 +296,7 @@ class SuiteRun:
 
     def _wrong_setup(self) -> tuple[Stage, ...]:
         """Return what is wrong with the setup."""
-        known = {fact.function for fact in self._facts}
+        known = {fact.function for fact in self._limits.facts}
         observations = self._target.observations if self._target else None
         wrong = list(wrong_setup(self._setup, known, tuple(self._recorder), observations))
         if self._target is not None and self._target.lost:
@@ -372,21 +374,21 @@ class SuiteRun:
             return target.probe(call)
 
         self._show("diagnosis")
+        self._limits = Limits(target.restart, clock() - self._begun)
         return diagnosis.diagnose(
             target.observations,
             ask,
             recipes.accepted(),
             probe,
             self._watch,
-            self._facts,
-            target.restart,
             target.result,
+            self._limits,
         )
 
     def _localize(self, target: Target) -> Recorder:
         """Return the records with the rules that are broken: by the facts, or by the cases alone."""
         with self._watch("the rules that facts break"):
-            return localize(self._recorder, self._facts, target.observations, self.request.rules)
+            return localize(self._recorder, self._limits.facts, target.observations, self.request.rules)
         return localize(self._recorder, (), target.observations, self.request.rules)
 
     @contextmanager

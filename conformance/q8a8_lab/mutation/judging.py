@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from q8a8_conformance.diagnosis import diagnose
+from q8a8_conformance.diagnosis.limits import Limits
 from q8a8_conformance.faults.catalogue import LEGAL, MUTANTS, make
 from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.faults.kernel import ACTIVATION, ROW, ROWS
@@ -28,7 +29,6 @@ from q8a8_conformance.suite.target import NotRunError, Target
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from q8a8_conformance.diagnosis.facts import Fact
     from q8a8_conformance.protocol.messages import Call, Hello, Result
     from q8a8_conformance.protocol.session import Session
     from q8a8_conformance.results.run import Finding
@@ -212,13 +212,13 @@ def _judged(
         ran += 1
         if until in {record.rule for record in judge.finish()}:
             break
-    facts: list[Fact] = []
+    limits = Limits()
     findings: tuple[Finding, ...] = ()
     if until is None:
         findings = diagnose(
-            target.observations, target.ask_dot, recipes.accepted(), target.probe, facts=facts
+            target.observations, target.ask_dot, recipes.accepted(), target.probe, limits=limits
         )
-        recorder = localize(recorder, facts, target.observations)
+        recorder = localize(recorder, limits.facts, target.observations)
     broken = (record for record in recorder if record.status in {Status.FAIL, Status.CRASHED})
     return Judged(
         slug,

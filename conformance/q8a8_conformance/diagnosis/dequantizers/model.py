@@ -17,7 +17,7 @@ before it (`Read`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,11 +52,14 @@ def bits_of(y: Array) -> Array:
     return np.where(bits & 0x7FFFFFFF > 0x7F800000, NAN, bits)
 
 
+@lru_cache(8)
 def places_of(nb: int, stride: int = SIZE, scale: int = 0, codes: int = 2) -> Array:
     """Return the bytes that are read as each block of a row, int [nb, 34]; -1 for those that it has not."""
     offsets = np.r_[scale : scale + 2, codes : codes + BLOCK]
     places = stride * np.arange(nb)[:, np.newaxis] + offsets
-    return np.where(places < SIZE * nb, places, -1)
+    places = np.where(places < SIZE * nb, places, -1)
+    places.flags.writeable = False
+    return places
 
 
 @cache

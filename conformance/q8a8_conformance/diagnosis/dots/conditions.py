@@ -258,7 +258,7 @@ def _of_address(one: Failure, moved: Sequence[Failure], probe: Probe) -> Conditi
 
 def of_alignment(wrong: Sequence[Failure], probe: Probe) -> Condition | None:
     """Find that calls on aligned buffers are wrong which are right where a buffer is moved."""
-    first = min(wrong, key=lambda one: (one.call.nrc, one.call.n), default=None)
+    first = min(wrong, key=lambda one: (one.call.nrc, calls.weight(one.call)), default=None)
     if first is None:
         return None
     call = plain(first.call)

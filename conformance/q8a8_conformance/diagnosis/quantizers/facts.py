@@ -16,13 +16,23 @@ import numpy as np
 
 from q8a8.recipe import RECIPES, Recipe, defined
 from q8a8_conformance.diagnosis.causes import FIXES
-from q8a8_conformance.diagnosis.facts import Difference, Evidence, Fact, without_part, words
+from q8a8_conformance.diagnosis.facts import (
+    Difference,
+    Evidence,
+    Fact,
+    left_of,
+    remembered,
+    without_part,
+    words,
+)
+from q8a8_conformance.diagnosis.limits import seconds_left
 from q8a8_conformance.diagnosis.measured_function import MeasuredFunction
 from q8a8_conformance.diagnosis.quantizers.counted_blocks import uncounted_sentence
-from q8a8_conformance.diagnosis.quantizers.evidence import candidates, show
+from q8a8_conformance.diagnosis.quantizers.evidence import candidates, shortest, show
 from q8a8_conformance.diagnosis.quantizers.steps import FUSED, STEP_FIXES, STEP_RULES, named_step
 from q8a8_conformance.diagnosis.quantizers.values import value_facts
-from q8a8_conformance.inputs.calls import ACTIVATION
+from q8a8_conformance.inputs.calls import ACTIVATION, QUANTIZERS
+from q8a8_conformance.results.observations import CallResult
 from q8a8_conformance.reveal.quantizers.arithmetic import differences, named
 from q8a8_conformance.reveal.quantizers.calls import (
     BLOCK,
@@ -40,7 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from q8a8_conformance.protocol.messages import Call
-    from q8a8_conformance.results.observations import CallResult, Failure
+    from q8a8_conformance.results.observations import Failure
     from q8a8_conformance.reveal.quantizers.calls import AnySession
     from q8a8_conformance.reveal.quantizers.revealed import RevealedQuantizer
 
@@ -141,12 +151,32 @@ def quantizer_facts(
     telling = partial(candidates, revealed.model, function)
     is_sure = revealed.confirmed > SURE * revealed.of
     steps = partial(_differing_steps, revealed.model, base)
-    others = partial(value_facts, calls, failures, revealed.model, steps)
+    others = partial(value_facts, calls, failures, revealed.model, steps, partial(seconds_left, session))
     # (What is right at some places after all is wrong at others alone.)
     is_right = any(part.recipe == base for part in revealed.model.parts)
     is_whole = not revealed.unplaced and not is_right
     found = measured.facts(every, telling, failures, others, is_sure=is_sure, is_whole=is_whole)
     return [] if is_right and any(fact.fact == "step" for fact in found) else found
+
+
+def facts_of_other(function: str, failures: Sequence[Failure], known: Sequence[Fact]) -> list[Fact]:
+    """Return what is known of the other quantizer of rows, where it explains all failed calls of this one.
+
+    They often share their code.
+    """
+    others = [one for one in known if {one.function, function} == {*QUANTIZERS}]
+    moved = []
+    for fact in others:
+        explains = remembered(partial(_explains_of, fact))
+        moved.append(
+            replace(fact, function=function, evidence=shortest(explains, failures), explains=explains)
+        )
+    moved = [fact for fact in moved if fact.evidence]
+    return [] if left_of(failures, moved) else moved
+
+
+def _explains_of(fact: Fact, one: CallResult) -> bool:
+    return fact.explains(CallResult(replace(one.call, function=fact.function), one.outputs))
 
 
 def _of_no_elements(failures: Sequence[Failure]) -> list[Fact]:

@@ -33,16 +33,23 @@ DESIGN = RECIPES["design"]
 FEW = 4
 """Values that a fact names at most; each is shown to be wrong by itself."""
 
+SEARCHED = 0.8
+"""The part of the time in which laws are searched for; the rest is for what follows from them."""
+
 AGAIN = 12
 """Failed calls that are made again."""
 
 
 def value_facts(
-    calls: QuantizerCalls, failed: Sequence[Failure], model: QuantizerModel, steps: Steps
+    calls: QuantizerCalls,
+    failed: Sequence[Failure],
+    model: QuantizerModel,
+    steps: Steps,
+    seconds_left: Callable[[], float],
 ) -> list[Fact]:
     """Return what failed calls that nothing else explains have in common.
 
-    `model` and `steps` are those of `law_facts`.
+    `model` and `steps` are those of `law_facts`; `seconds_left` returns how much time there is.
     """
     if state := state_facts(calls.make, failed):
         return state
@@ -52,7 +59,8 @@ def value_facts(
         return []
     near = ulp_facts(calls, failed)
     # (What explains all calls is only said in other words by a law.)
-    measured = law_facts(calls, failed, model, steps, SECONDS if _unexplained(near, failed) else SHORT)
+    seconds = min(SECONDS if _unexplained(near, failed) else SHORT, SEARCHED * seconds_left())
+    measured = law_facts(calls, failed, model, steps, seconds)
     if _unexplained(near, failed) < _unexplained(measured, failed):
         measured = near
     if (left := _unexplained(measured, failed)) and _unexplained(
