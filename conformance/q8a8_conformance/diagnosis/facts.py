@@ -69,6 +69,7 @@ FACTS: Mapping[str, str] = MappingProxyType(
         "second-row-read-at": "With nrc = 2 the second row is read from another place than bx, or by.",
         "shared-by-threads": "Beside another call of another thread a result is wrong: they share memory.",
         "sum-added-again": "The sum of another block is added to a block's as well.",
+        "sums-packed": "With nrc = 2 two sums share an integer, and one runs into the other.",
         "sums-rounded": "Sums are rounded in another direction than to nearest.",
         "term-rounded": "A block's term is rounded to fewer bits before it is added.",
         "unused-scale-has-influence": "The scale of version 2 blocks that must not count has an influence.",

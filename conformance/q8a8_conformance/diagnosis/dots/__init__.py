@@ -27,6 +27,7 @@ from q8a8_conformance.diagnosis.dots import (
     layouts,
     local,
     outputs,
+    packed,
     precision,
     read_at,
     row_facts,
@@ -331,6 +332,7 @@ def _of_two(
     if not any("sums" in one.changes for one in found):
         yield lambda: four_results.rows_met(bench, failed)
     if not found and is_prepared:
+        yield lambda: packed.packed_sums(bench, model_of(base), failed)
         yield lambda: block_values.of_other_rows(bench)
     if not bench.looks_alone:
         return

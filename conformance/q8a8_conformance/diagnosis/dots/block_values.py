@@ -59,12 +59,15 @@ class Trigger:
         Puts it into a block of rows.
     holds
         Returns which blocks hold it: bool [nb].
+    control
+        Puts a value like it into a block that must be right, for one that matters to its own block.
     """
 
     name: str
     words: str
     put: Callable[[Values, int], None]
     holds: Callable[[Values], Array]
+    control: Callable[[Values, int], None] | None = None
 
 
 def _constant(part: int, value: float) -> Callable[[Values, int], None]:
@@ -108,6 +111,21 @@ def _triggers() -> Iterator[Trigger]:
             yield Trigger(f"{name}-of-{side}", f"{scale} {words}", _constant(part, value), _of(part, test))
         put, holds = _constant(of_codes, 0), _of(of_codes, lambda q: np.asarray(~q.any(axis=1)))
         yield Trigger(f"zero-codes-of-{side}", f"{codes} are all zero", put, holds)
+        yield Trigger(
+            f"zero-sum-of-{side}",
+            f"{codes} add up to zero",
+            partial(_with_sum, part, 0),
+            _of(of_codes, lambda q: np.asarray(q.sum(axis=1) == 0)),
+            partial(_with_sum, part, 1),
+        )
+        for first in FIRST:
+            yield Trigger(
+                f"zero-first-{first}-codes-of-{side}",
+                f"{_first(first)} of {side}'s codes of block b {'is' if first == 1 else 'are'} zero",
+                partial(_with_first_zeros, part, first),
+                _of(of_codes, partial(_begins_with_zeros, first)),
+                partial(_with_first_zeros, part, 0),
+            )
         put, holds = _as_before(part), _of(part, _equal_before)
         yield Trigger(f"same-scale-of-{side}", f"{scale} is that of block b - 1", put, holds)
         put, holds = _as_before(of_codes), _of(of_codes, _equal_before)
@@ -122,6 +140,12 @@ def _triggers() -> Iterator[Trigger]:
     def both(values: Values) -> Array:
         return np.asarray((values[0] == 0) & (values[1] == 0))
 
+    yield Trigger(
+        "zero-sum",
+        "the products of block b add up to zero",
+        _with_orthogonal,
+        lambda v: np.asarray((v[2].astype(np.int64) * v[3]).sum(axis=1) == 0),
+    )
     yield Trigger("zero-scales", "both scales of block b are zero", zeros, both)
     yield Trigger("equal-scales", "both scales of block b are equal", equal, lambda v: v[0] == v[1])
     for name, words, key, change in KEYS:
@@ -131,6 +155,34 @@ def _triggers() -> Iterator[Trigger]:
             partial(_with_key_before, change),
             partial(_equal_keys, key),
         )
+
+
+FIRST = (1, 2, 4, 8, 16)
+"""Codes at the beginning of a block that may stand for all 32 in a test for zeros."""
+
+
+def _first(count: int) -> str:
+    return "the first" if count == 1 else f"the first {count}"
+
+
+def _begins_with_zeros(first: int, q: Array) -> Array:
+    return np.asarray(~q[:, :first].any(axis=1))
+
+
+def _with_sum(part: int, total: int, values: Values, block: int) -> None:
+    """Let codes of a block that are not zero add up to a number, and their products to another one."""
+    values[part + 2][block] = np.where(np.arange(32) % 2, -3, 3)
+    values[part + 2][block, 0] += total
+    values[3 - part][block] = np.where(np.arange(32) % 2, 1, 2)
+
+
+def _with_first_zeros(part: int, first: int, values: Values, block: int) -> None:
+    values[part + 2][block] = np.where(np.arange(32) < first, 0, 3)
+    values[3 - part][block] = 2
+
+
+def _with_orthogonal(values: Values, block: int) -> None:
+    values[2][block], values[3][block] = 3, np.where(np.arange(32) % 2, -1, 1)
 
 
 KEYS: tuple[tuple[str, str, Callable[[Array, Array], Array], Callable[[int, int], tuple[int, int]]], ...] = (
@@ -221,6 +273,12 @@ class _Survey:
         self._made: dict[int, list[CallResult]] = {}
         self._runs: list[CallResult] = []
 
+    def is_controlled(self) -> bool:
+        """Return whether rows in which a block holds a value like it are right."""
+        model, put = Model(**self._base), self._trigger.control
+        made = (self.call_on(nb, (nb - 1,), put) for nb in LENGTHS[:3])
+        return put is not None and all(matches(model, one) for one in made)
+
     def calls(self, nb: int) -> list[CallResult]:
         """Return the calls on rows of a length, by the block that holds the value."""
         if nb not in self._made:
@@ -228,7 +286,9 @@ class _Survey:
             self._runs += (self.call_on(nb, (block, block + 1)) for block in range(nb - 1))
         return self._made[nb]
 
-    def call_on(self, nb: int, blocks: Sequence[int]) -> CallResult:
+    def call_on(
+        self, nb: int, blocks: Sequence[int], put: Callable[[Values, int], None] | None = None
+    ) -> CallResult:
         """Make the call on a row of which some blocks hold the value."""
         numbers, bench = np.arange(nb), self._bench
         one, full = bench.row(numbers % 5 + 1), bench.full((2 * numbers + numbers // 3) % 7 + 1)
@@ -237,7 +297,7 @@ class _Survey:
         values = *scales, one["weight_qs"].astype(np.int64), full["weight_qs"].astype(np.int64)
         for block in blocks:
             if block or "same" not in self._trigger.name:
-                self._trigger.put(values, block)
+                (put or self._trigger.put)(values, block)
         x, y = (dot_rows.blocks(values[side], values[side + 2]) for side in (0, 1))
         return bench.answer(bench.call(x, y))
 
@@ -274,7 +334,20 @@ def of_values(bench: Bench, found: Sequence[Measured]) -> Iterator[Measured]:
         # (What one zero scale does two do as well.)
         single = [one for one in every if one[0].name != "zero-scales"]
         some = single if any("zero-scale" in one[0].name for one in single) else every
-        yield _fact(bench, reach, effect, text, some)
+        names = [one[0].name for one in some]
+        yield _fact(bench, reach, effect, text, [one for one in some if not _is_implied(one[0].name, names)])
+
+
+def _is_implied(name: str, names: Sequence[str]) -> bool:
+    """Return whether a block that holds a value holds another one of some, too: the more general is said."""
+    side = name[-1]
+    if name.startswith("zero-codes-of"):
+        more = ("zero-sum", "zero-first")
+        return any(
+            one == "zero-sum" or (one.endswith(f"of-{side}") and one.startswith(more)) for one in names
+        )
+    firsts = [one for one in names if one.startswith("zero-first") and one.endswith(side)]
+    return name in firsts[1:]
 
 
 def _is_right_without(bench: Bench, base: dict[str, Any]) -> bool:
@@ -287,7 +360,9 @@ def _is_right_without(bench: Bench, base: dict[str, Any]) -> bool:
 def _of_trigger(survey: _Survey, trigger: Trigger) -> tuple[str, Effect, str, Triggered] | None:
     """Return what a value does to which blocks, and at which places, with the first call that shows it."""
     # (What is wrong with one block alone is no matter of others.)
-    if survey.wrong(1).any() or not np.any([survey.wrong(nb).any() for nb in LENGTHS]):
+    if (survey.wrong(1).any() and not survey.is_controlled()) or not np.any(
+        [survey.wrong(nb).any() for nb in LENGTHS]
+    ):
         return None
     rule = find_rule(Seen({nb: survey.wrong(nb) for nb in LENGTHS[1:]}), survey.wrong, LONGEST)
     for at in (None, rule) if rule else (None,):

@@ -78,7 +78,7 @@ def of_call_before(function: str, probe: Probe) -> tuple[Mapping[str, Any], str]
     second = partial(_second, probe, elsewhere=elsewhere)
     if where.get("blocks") == EACH:
         where, words = _of_long_rows(function, second, where, words)
-    before, mine = _pair(function, 1)
+    before, mine = pair_of(function, 1)
     right = replay(make(), mine)
     if where["carries"] == "amax":
         begins = second(calls.with_zeros(mine), mine) == right
@@ -86,7 +86,7 @@ def of_call_before(function: str, probe: Probe) -> tuple[Mapping[str, Any], str]
     same = []
     if second(_moved(before), mine) == right:
         same.append("at the same addresses")
-    if second(_pair(function, 1, NB + 1)[0], mine) == right:
+    if second(pair_of(function, 1, NB + 1)[0], mine) == right:
         same.append("of the same length")
     if same:
         where, words = {**where, "same": same}, f"{words}, where that is one {' and '.join(same)}"
@@ -97,7 +97,7 @@ def _taken_over(function: str, probe: Probe, *, elsewhere: bool) -> tuple[Mappin
     """Find what two calls take over from those before them, which follow zeros, maybe elsewhere."""
     found: list[dict[str, tuple[Mapping[str, Any], str]]] = []
     for seed in (1, 2):
-        before, mine = _pair(function, seed)
+        before, mine = pair_of(function, seed)
         right = replay(make(), mine)
         got = _second(probe, before, mine, elsewhere=elsewhere)
         if got is None or got == right:
@@ -110,7 +110,7 @@ def _taken_over(function: str, probe: Probe, *, elsewhere: bool) -> tuple[Mappin
 
 def _second(probe: Probe, before: Call, mine: Call, *, elsewhere: bool = False) -> Outputs | None:
     """Return what a call gives after another one, and that after zeros in a longer row, maybe elsewhere."""
-    zeros = calls.with_zeros(_pair(mine.function, 1, NB + 3)[0])
+    zeros = calls.with_zeros(pair_of(mine.function, 1, NB + 3)[0])
     probe(_moved(zeros) if elsewhere else zeros)
     probe(before)
     return probe(mine)
@@ -121,7 +121,7 @@ def _moved(call: Call) -> Call:
     return calls.misaligned(call, {spec.name: 32 for spec in call.spec.buffers if spec.role == "input"})
 
 
-def _pair(function: str, seed: int, nb: int = NB) -> tuple[Call, Call]:
+def pair_of(function: str, seed: int, nb: int = NB) -> tuple[Call, Call]:
     """Return a call with larger values, and another one, of so many blocks (elements: 32 times that)."""
     if function in QUANTIZERS:
         rng = dot_rows.generator("carried", seed)
@@ -171,7 +171,7 @@ def _of_long_rows(
     function: str, second: Callable[[Call, Call], Outputs | None], where: Mapping[str, Any], words: str
 ) -> tuple[Mapping[str, Any], str]:
     """Return what each block of a short row has of the call before, with how many of a longer row have it."""
-    before, mine = _pair(function, 1, MANY)
+    before, mine = pair_of(function, 1, MANY)
     got = second(before, mine)
     if _with_fields(before, mine, where["carries"], range(MANY)) == got:
         return where, words

@@ -15,6 +15,7 @@ import numpy as np
 from q8a8_conformance.diagnosis.dots.carried import of_call_before, terms_of_call_before
 from q8a8_conformance.diagnosis.dots.conditions import TRIED, Condition, is_right, plain
 from q8a8_conformance.diagnosis.dots.model import Model, matches
+from q8a8_conformance.diagnosis.dots.narrow_keys import forget, narrow_key
 from q8a8_conformance.faults.kernel import DOTS
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.results.observations import CallResult
@@ -98,7 +99,20 @@ def of_history(
         elif lengths := _lengths_wrong(one.call, wrong[0], probe):
             words = f"where {lengths}, {words}"
         return Condition("history", where, words, None, members)
-    return None
+    return _of_narrow_key(some, probe) if some else None
+
+
+def _of_narrow_key(failed: Sequence[Failure], probe: Probe) -> Condition | None:
+    """Find that something is kept of an input which is used again though the input has changed."""
+    key = narrow_key(failed[0].call.function, probe)
+    members = tuple(one for one in failed if _is_right_anew(one, probe)) if key else ()
+    return Condition("history", key.where, key.words, None, members) if key and members else None
+
+
+def _is_right_anew(one: Failure, probe: Probe) -> bool:
+    forget(one.call.function, probe)
+    outputs = probe(plain(one.call))
+    return outputs is not None and is_right(one, outputs)
 
 
 def _terms_before(call: Call, probe: Probe) -> tuple[Mapping[str, Any], str] | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from q8a8.matmul import mul_mat
+from q8a8_conformance.diagnosis.dots.narrow_keys import narrow_key
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, only, remembered
 from q8a8_conformance.diagnosis.products.judged import accounts_for_all, wrong_outputs
 from q8a8_conformance.diagnosis.products.stale import LARGER, find_stale, forget, pair_of
@@ -26,6 +27,7 @@ from q8a8_conformance.results.observations import Failure
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from q8a8_conformance.diagnosis.dots.narrow_keys import NarrowKey
     from q8a8_conformance.diagnosis.facts import Explains
     from q8a8_conformance.diagnosis.products.rules import OutputRule
     from q8a8_conformance.diagnosis.products.stale import Stale
@@ -90,6 +92,8 @@ def state_of_products(session: AnySession, failures: Sequence[Failure]) -> list[
         return []
     if kept := _kept_of_same_shape(session, members):
         return [kept]
+    if key := narrow_key(calls.MUL_MAT, lambda call: session.call(call).outputs):
+        return [_of_key(key, members)]
     shapes = [*SHAPES, *(_shape(one) for one in members)]
     stale = find_stale(session, list(dict.fromkeys(shapes))[:TRIED])
     return [_of_stale(stale, members)] if stale else []
@@ -128,6 +132,18 @@ def _kept_of_same_shape(session: AnySession, members: Sequence[Failure]) -> Fact
 
 def _shape(failure: CallResult) -> tuple[int, int, int]:
     return failure.call.bs, failure.call.bx, failure.call.n // 32
+
+
+def _of_key(key: NarrowKey, members: Sequence[Failure]) -> Fact:
+    """Return the fact that something is kept of an input under a key that is too narrow."""
+    first = members[0]
+    evidence = Evidence(first.call, first.expected, first.outputs, "after others; by itself it is right")
+    return Fact(
+        *(FACT, key.where, RULE, f"What comes of a call depends on those before it: {key.words}.", FIX, ""),
+        function=calls.MUL_MAT,
+        evidence=(evidence,),
+        explains=only(members),
+    )
 
 
 def _of_stale(stale: Stale, members: Sequence[Failure]) -> Fact:
