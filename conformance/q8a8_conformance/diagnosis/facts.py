@@ -94,6 +94,7 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
         "amax-of-other-rows": "A product quantizes rows of x under the amax of other rows.",
         "amax-of": "A block is scaled by the amax of other elements than its own 32.",
         "blocks-miscounted": "Some blocks of rows are not counted once.",
+        "codes-interleaved": "Codes are packed in chunks of one size, and read in chunks of another.",
         "code-of-one-value": "Products x * inv of a few magnitudes are rounded otherwise than the rest.",
         "code-read": "Dequantization reads codes as other numbers.",
         "output-added": "Dequantization adds to what the output held, or computes with it.",

@@ -23,6 +23,11 @@ class _Kind(NamedTuple):
     length: str = ""
 
 
+def _shares(n: Any, of: int, unit: int) -> Any:  # noqa: ANN401 - a number, or several
+    """Return how many places are in so many equal shares of n, each rounded down to a multiple of a unit."""
+    return n // of // unit * unit * of
+
+
 _KINDS: Mapping[str, _Kind] = {
     "any": _Kind(lambda i, _n, _a, _b: np.ones_like(i, np.bool_), (), "every {noun}"),
     "first": _Kind(lambda i, _n, _a, _b: i == 0, (), "the first {noun}"),
@@ -137,6 +142,14 @@ _KINDS: Mapping[str, _Kind] = {
     "later-tiles": _Kind(
         lambda i, n, a, _b: (i >= a) & (i < n - n % a), ("tile",),
         "the {noun}s from {noun} {a} to the last multiple of {a}, exclusive",
+    ),
+    "beyond-shares": _Kind(
+        lambda i, n, a, b: i >= _shares(n, a, b), ("of", "unit"),
+        "the {noun}s beyond {a} times {length} / {a} rounded down to a multiple of {b}",
+    ),
+    "beyond-shares-and-rest": _Kind(
+        lambda i, n, a, b: i >= _shares(n, a, b) + n % a, ("of", "unit"),
+        "the {noun}s beyond {length} % {a} and {a} times {length} / {a} rounded down to a multiple of {b}",
     ),
     "not-last": _Kind(lambda i, n, _a, _b: i < n - 1, (), "every {noun} but the last"),
 }  # fmt: skip

@@ -57,6 +57,9 @@ GROUPS = (3, 4, 5, 6, 8, 16)
 COUNTS = (1, 2, 3, 4, 8)
 """Places behind a multiple that may be treated otherwise than the rest of what is left over."""
 
+SHARES, UNITS = (2, 3, 4, 6, 8, 16), (2, 4, 8, 16)
+"""Threads that may share a length, and what a share may be rounded down to a multiple of."""
+
 REMAINDERS = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 UNEVEN = (3, 5, 6, 7, 10, 12, 24)
 """Blocks that a loop takes at a time, and those of loops that take no power of two."""
@@ -239,7 +242,15 @@ def _positions(hit: Mapping[int, Array]) -> Iterator[Condition]:
     for kind in ("overlap", "last-tile", "later-tiles"):
         yield from (Condition(kind, m) for m in REMAINDERS)
     yield from (Condition("last-few", m) for m in FEW)
-    yield from (Condition("left-over", m) for m in UNEVEN)
+    yield from _rare_positions()
+
+
+def _rare_positions() -> Iterator[Condition]:
+    """Yield conditions of loops that take no power of two, of threads, and of every second tile."""
+    for kind in ("left-over", "whole", "last-whole", "overlap", "last-tile", "later-tiles"):
+        yield from (Condition(kind, m) for m in UNEVEN)
+    for kind in ("beyond-shares", "beyond-shares-and-rest"):
+        yield from (Condition(kind, of, unit) for of in SHARES for unit in UNITS)
     yield from (Condition("tile-modulo", m, second) for m in REMAINDERS for second in (1, 0))
 
 

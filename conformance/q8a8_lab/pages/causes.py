@@ -94,8 +94,9 @@ _EXPERIMENTS = (
     ),
     (
         (
-            "one block that holds a zero, a sign, a subnormal scale, what the block before holds, or scales "
-            "whose bits have the sum, difference or exclusive or of those before"
+            "one block that holds a zero, a sign, a subnormal scale, what the block before holds, scales "
+            "whose bits have the sum, difference or exclusive or of those before, or codes that begin with "
+            "zeros, add up to zero or have products that do"
         ),
         "whether it, its neighbours or the rest of the row are counted otherwise then",
     ),
@@ -126,6 +127,10 @@ _EXPERIMENTS = (
         "which elements, and which sums of codes, are those of other rows",
     ),
     (
+        "sums of many sizes and both signs in all four results",
+        "two sums that share an integer, its bits, and which runs into which",
+    ),
+    (
         "2^p and 1 in two blocks of short and of long rows; products of 1 beside 2^24",
         (
             "the digits of the accumulator, and of the sums of chunks and lanes of blocks; its rounding, "
@@ -147,6 +152,10 @@ _EXPERIMENTS = (
     (
         "two calls that differ, the second at the same addresses or others, as long or not",
         "what a call takes over from the one before: a result, fields of blocks, a sum, an amax",
+    ),
+    (
+        "two calls on the same addresses that differ in one byte, for each byte of an input",
+        "what is kept of an input, and which of its bytes are not looked at before it is used again",
     ),
     (
         "a failed call 600 times in a row",
@@ -184,7 +193,8 @@ is wrong are a fact. The condition is about places, elements, values, and the va
 ## Matrix products
 
 Rows of codes beside zeros of the other side show what is taken off for an offset of codes
-(`correction-wrong`). Products in which a step has a chosen value show what becomes of it: a code, a scale,
+(`correction-wrong`); numbered codes beside single ones show panels that are packed in chunks of one size and
+read in chunks of another (`codes-interleaved`). Products in which a step has a chosen value show what becomes of it: a code, a scale,
 the product of two scales, a weight, the sum of a block, its term, an output. What came of many values is a
 rounding, or a condition and what such values become (`values-changed`, `outputs-changed`); values in two
 blocks show sums of several that are rounded, each by itself or the running one (`chunk-sums`). Twice the

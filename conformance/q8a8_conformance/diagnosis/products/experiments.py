@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from q8a8_conformance.diagnosis.facts import left_of
 from q8a8_conformance.diagnosis.products.dots import dot_facts_of_products
 from q8a8_conformance.diagnosis.products.facts import product_facts
+from q8a8_conformance.diagnosis.products.interleaved import interleaved_facts
 from q8a8_conformance.diagnosis.products.judged import jointly
 from q8a8_conformance.diagnosis.products.laws import law_facts
 from q8a8_conformance.diagnosis.products.offsets import offset_facts
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from q8a8_conformance.results.observations import CallResult, Failure
     from q8a8_conformance.reveal.quantizers.calls import AnySession
 
+BLOCK = 32
+"""Elements of a row of one block."""
+
 NEARLY_ALL = 10
 """One of so many calls may be left unexplained, where two mistakes meet in an output."""
 
@@ -41,7 +45,7 @@ def facts_of_products(session: AnySession, failures: Sequence[Failure]) -> list[
     is_of_several = all(one.call.n > 32 for one in failures)
     first = (segment_facts, step_facts) if is_of_several else (step_facts, segment_facts)
     facts: list[Fact] = []
-    for look in (offset_facts, *first):
+    for look in (offset_facts, interleaved_facts, *first):
         if left := left_of(failures, facts):
             facts += [fact for fact in look(session, left) if fact.explained(left)]
     if left := left_of(failures, facts):
@@ -61,7 +65,7 @@ def _sources_of_products(session: AnySession, failures: Sequence[Failure]) -> li
 
 def _terms_of_products(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
     """Return what outputs that are at their places are made of."""
-    facts = law_facts(session, failures)
+    facts = _laws_of_products(session, failures)
     zero: list[Fact] = []
     joint = _with_recipes(session, facts, failures)
     if len(joint) > len(facts):
@@ -92,6 +96,16 @@ def _terms_of_products(session: AnySession, failures: Sequence[Failure]) -> list
         with suppress(CallRefused):
             facts += product_facts(session, left)
     return facts
+
+
+def _laws_of_products(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
+    """Return laws of terms, of rows of all lengths or of all but those of one block."""
+    longer = [one for one in failures if one.call.n > BLOCK]
+    facts = law_facts(session, failures)
+    if facts or len(longer) in (0, len(failures)):
+        return facts
+    # (In rows of one block another row's last block is its first one, too.)
+    return law_facts(session, longer, least=2)
 
 
 def _with_recipes(session: AnySession, facts: Sequence[Fact], failures: Sequence[Failure]) -> list[Fact]:

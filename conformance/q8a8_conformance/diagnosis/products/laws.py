@@ -88,9 +88,13 @@ MOST = 4
 """Laws at most."""
 
 
-def law_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
-    """Find the laws of a product's terms: each a fact with the failed calls that it has a part in."""
+def law_facts(session: AnySession, failures: Sequence[Failure], least: int = 1) -> list[Fact]:
+    """Find the laws of a product's terms: each a fact with the failed calls that it has a part in.
+
+    Rows of fewer blocks than `least` are not looked at.
+    """
     measure = PlainMeasuring(session, CALLS)
+    measure.least = least
     laws: list[Law] = []
     with suppress(SessionError):
         # (What was found when the time is up is kept.)
@@ -252,7 +256,7 @@ def _law(
 
         def ask(length: int) -> tuple[Array, Array]:
             sizes = [length if axis == side else size for side, size in enumerate(base)]
-            if length != base[axis] and np.prod(sizes) > LARGEST:
+            if sizes[2] < measure.least or (length != base[axis] and np.prod(sizes) > LARGEST):
                 return np.zeros(length, bool), np.zeros(length, bool)
             seen, shows = (of & here for of in see(measure((sizes[0], sizes[1], sizes[2]))))
             return np.asarray(seen.any(axis=others)), np.asarray(shows.any(axis=others))

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from q8a8_conformance.diagnosis.facts import Fact
-from q8a8_conformance.diagnosis.products.judged import named, shown, spread
+from q8a8_conformance.diagnosis.products.judged import accounts_for_all, named, shown, spread
 from q8a8_conformance.diagnosis.products.measuring import Measuring
 from q8a8_conformance.diagnosis.products.rules import EVERYWHERE
 from q8a8_conformance.diagnosis.products.shared import mixed_rows, shared_amax
@@ -91,7 +91,7 @@ def _facts(measured: Sequence[Sources], measure: Measuring) -> Iterator[Fact]:
 def _of_mixed(measured: Sequence[Sources], measure: Measuring) -> Iterator[Fact]:
     """Yield that outputs contain products of other rows, too."""
     if found := mixed_rows(measured, measure):
-        mixed, outputs, blocks, explains = found
+        mixed, outputs, blocks, accounts = found
         of = ""
         if blocks.position.kind != "any":
             outputs, of = replace(outputs, blocks=EVERYWHERE), f", in {blocks.text('block', 'nb')}"
@@ -105,7 +105,9 @@ def _of_mixed(measured: Sequence[Sources], measure: Measuring) -> Iterator[Fact]
             "blocks": blocks.to_json(),
         }
         first = next(one for one in measured if one.mixed.any())
-        yield _of_formula("sums-of-other-rows", data, sentence, first, explains)
+        explains = partial(accounts_for_all, accounts)
+        fact = _of_formula("sums-of-other-rows", data, sentence, first, explains)
+        yield replace(fact, outputs=accounts)
 
 
 def _of_amax(measured: Sequence[Sources], measure: Measuring) -> Iterator[Fact]:

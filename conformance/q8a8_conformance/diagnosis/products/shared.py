@@ -15,7 +15,13 @@ import numpy as np
 from q8a8 import layout
 from q8a8.errors import Q8A8Error
 from q8a8.recipe import quantize_blocks
-from q8a8_conformance.diagnosis.products.judged import Given, accounts_for_all, agreeing, quantized
+from q8a8_conformance.diagnosis.products.judged import (
+    Given,
+    accounts_for_all,
+    agreeing,
+    quantized,
+    wrong_outputs,
+)
 from q8a8_conformance.diagnosis.products.measuring import FEW
 from q8a8_conformance.diagnosis.products.rules import block_rule, output_rule
 from q8a8_conformance.diagnosis.products.sources import sums, weights
@@ -106,10 +112,10 @@ class Mixed:
         same = (sources.weighted["x"] == of_x) & (sources.weighted["w"] == of_w)
         return int(times[0]) if same[mixed].all() else None
 
-    def predicts(self, outputs: OutputRule, blocks: Rule, failure: Failure) -> bool:
-        """Return whether outputs of a failed call, in its first `MOST` rows, contain these products."""
+    def accounts(self, outputs: OutputRule, blocks: Rule, failure: Failure) -> Array:
+        """Return which wrong outputs of a failed call, of its first `MOST` rows, contain these products."""
         if (operands := quantized(failure)) is None:
-            return False
+            return wrong_outputs(failure) & False
         w, xq = operands
         shape = (len(w), len(xq), w.shape[1])
         total, magnitude = sums(w, xq)
@@ -124,14 +130,13 @@ class Mixed:
             else:
                 more[:, known], free[:, known] = part @ others.T, False
             np.add(whole, more, out=whole, where=outputs.holds(shape))
-        given = Given(total, magnitude, free=free)
-        return accounts_for_all(lambda one: agreeing(one, given), failure)
+        return agreeing(failure, Given(total, magnitude, free=free))
 
 
 def mixed_rows(
     measured: Sequence[Sources], measure: Measuring
-) -> tuple[Mixed, OutputRule, Rule, Callable[[CallResult], bool]] | None:
-    """Return which other rows outputs contain, in which outputs, and in which blocks."""
+) -> tuple[Mixed, OutputRule, Rule, Callable[[Failure], Array]] | None:
+    """Return which other rows outputs contain, where, in which blocks, and what accounts for outputs."""
     seen = [one for one in measured if one.mixed.any()]
     if not seen:
         return None
@@ -143,7 +148,7 @@ def mixed_rows(
                 if all(found.blocks(one) for one in seen) and (
                     rules := _where(found, seen, measured, measure)
                 ):
-                    return found, *rules, partial(_explains_mixed, found, *rules)
+                    return found, *rules, partial(found.accounts, *rules)
     return None
 
 
@@ -183,10 +188,6 @@ def _blocks(count: int, sources: Sources, measure: Measuring) -> Array:
     outputs = measure.multiply(sources, ones, last)[sources.mixed]
     is_last = (outputs == (sources.totals - nb + count)[sources.mixed]).all()
     return last if is_last else np.arange(nb) < count
-
-
-def _explains_mixed(mixed: Mixed, outputs: OutputRule, blocks: Rule, result: CallResult) -> bool:
-    return isinstance(result, Failure) and mixed.predicts(outputs, blocks, result)
 
 
 _AMAX: tuple[tuple[str, Callable[[Array, Array, int, int], Array], tuple[int, ...]], ...] = (

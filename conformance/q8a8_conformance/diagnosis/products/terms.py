@@ -319,11 +319,14 @@ class Measuring:
         Effects of which rules are looked for, at most.
     expected
         Effects of which many terms may have one: they are measured together.
+    least
+        Blocks of the shortest rows that rules are looked for in.
     """
 
     slack = 0.0
     sides = "wx"
     tried = 6
+    least = 1
 
     def effects(self) -> list[Effect]:
         """Return what may become of terms."""
@@ -386,7 +389,8 @@ class Measuring:
             here = left & terms.alike(outputs, given.sum(axis=2), some)
             # (Few may be multiples by chance, and one may be 0.)
             is_known = is_sure and number < len(sure) and not (number == 1 and here.sum() == 1 < here.size)
-            if is_known or (here.mean() > FEW and (here.all() or not self.slack)):
+            is_multiple = here.sum() > 1 and here.mean() > FEW and (here.all() or not self.slack)
+            if is_known or is_multiple:
                 view[here] = given[here]
                 left &= ~here
         for given, whole in ((0 * right, 0 * every), (right, every)):

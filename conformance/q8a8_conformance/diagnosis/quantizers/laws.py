@@ -45,6 +45,9 @@ ZEROS = ("zero-scale", "zero", "tiny", "small-scale", "subnormal-scale")
 SECONDS, SHORT = 6.0, 2.5
 """Seconds of an idle machine that the search may take; and where another fact explains all calls."""
 
+MANY = 10
+"""Failed calls of which a law must give more than one, if it is about one length alone."""
+
 LIMITED = ("amax", "the scale")
 """What limits are about below which a block is small."""
 
@@ -123,6 +126,7 @@ def _needed(found: Arithmetic, search: Search, failed: Sequence[Failure]) -> Ari
 def _facts(found: Arithmetic, failed: Sequence[Failure], steps: Steps) -> list[Fact]:
     """Return laws, and the steps that differ everywhere, as facts: those that explain most first."""
     facts = []
+    by_chance: set[int] = set()
     given = remembered(found.gives)
     bare = [
         Arithmetic(found.function, found.recipe, tuple(one for one in found.laws if one is not law))
@@ -135,6 +139,8 @@ def _facts(found: Arithmetic, failed: Sequence[Failure], steps: Steps) -> list[F
         fact = effect.fact.replace("value-", "place-") if "position" in where else effect.fact
         named = (fact, where, _rule(law, found.function), law.sentence, effect.fix, effect.cause)
         facts.append(_fact(named, found.function, failed, partial(_explains, given, one, without)))
+        if any(each["kind"] == "is" for each in law.condition.data.get("length", ())):
+            by_chance.add(id(facts[-1]))
     for difference in steps(found.recipe) if differences(found.recipe) else ():
         right = Arithmetic(found.function, DESIGN, found.laws)
         facts.append(
@@ -146,7 +152,10 @@ def _facts(found: Arithmetic, failed: Sequence[Failure], steps: Steps) -> list[F
             )
         )
     counted = [(len(fact.explained(failed)), fact) for fact in facts]
-    return [fact for count, fact in sorted(counted, key=lambda one: -one[0]) if count]
+    # (Of many failed calls one of one length is anything's.)
+    least = [2 if id(fact) in by_chance and len(failed) >= MANY else 1 for fact in facts]
+    some = [pair for pair, most in zip(counted, least, strict=True) if pair[0] >= most]
+    return [fact for _, fact in sorted(some, key=lambda one: -one[0])]
 
 
 def _rule(law: Law, function: str) -> str:
