@@ -33,6 +33,7 @@ from q8a8_conformance.diagnosis.products.experiments import facts_of_products
 from q8a8_conformance.diagnosis.products.facts import product_orders
 from q8a8_conformance.diagnosis.products.spoiled import spoiled_facts
 from q8a8_conformance.diagnosis.products.state import state_of_products
+from q8a8_conformance.diagnosis.products.varying import VARIES, varying_facts
 from q8a8_conformance.diagnosis.quantizers import recipes
 from q8a8_conformance.diagnosis.quantizers.facts import facts_of_other, quantizer_facts
 from q8a8_conformance.diagnosis.replay import differing, replay
@@ -65,6 +66,9 @@ SLOW = 0.3
 
 _TAKES = {name: 1 + place for place, name in enumerate((*DOTS, MUL_MAT, *QUANTIZERS, ACTIVATION))}
 """How long experiments on functions take, by rank."""
+
+STATES = {KEPT, VARIES}
+"""Facts about what comes before a call, or beside it: addresses are no matter of them."""
 
 CHANCE = 0.01
 """The part of the wrong results that a fact explains at least, where most are not explained."""
@@ -324,14 +328,16 @@ def _of_rows(
     elif probe is not None and failures:
         session = Probing(probe, limits.experiments)
         with suppress(NoAnswerError, CallRefused):
-            facts = state_of_products(session, failures) if function == MUL_MAT else []
+            facts = varying_facts(session, failures) if function == MUL_MAT else []
+            facts = facts or (state_of_products(session, failures) if function == MUL_MAT else [])
             facts = facts or kept_facts(function, failures, probe, limits.restart)
             facts = facts or facts_of(session, failures=failures)
         # (What a search that was stopped has found may fit some calls by chance.)
         is_half = session.is_late and function != MUL_MAT and bool(left_of(failures, facts))
         facts = [] if is_half else facts
         with suppress(NoAnswerError, CallRefused):
-            if facts and (aligned := of_alignment(failures, probe)):
+            is_state = all(fact.fact in STATES for fact in facts)
+            if not is_state and (aligned := of_alignment(failures, probe)):
                 facts = [where_aligned(fact, aligned) for fact in facts]
 
     def look(under: Probe, members: Sequence[Failure]) -> list[Fact]:
@@ -339,7 +345,8 @@ def _of_rows(
             return facts_of(Probing(under, limits.experiments), failures=members)
         return []
 
-    if probe is not None and placed:
+    # (What is not the same each time is so at any address.)
+    if probe is not None and placed and all(fact.fact != VARIES for fact in facts):
         facts += placed_facts(function, placed, probe, limits.restart, look)
         failures = [*failures, *placed]
     return _of_failures(function, facts, failures, named, probe, limits)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SHRINK_SECONDS = 2.0
 """Seconds for making all inputs smaller."""
 
-FACT_CALLS = 6000
+FACT_CALLS = 12_000
 """Calls for the experiments on a function that is no dot product."""
 
 FACT_SECONDS, ALL_SECONDS, LEAST_SECONDS = 8.0, 5.0, 1.0

@@ -95,8 +95,8 @@ _EXPERIMENTS = (
     (
         (
             "one block that holds a zero, a sign, a subnormal scale, what the block before holds, scales "
-            "whose bits have the sum, difference or exclusive or of those before, or codes that begin with "
-            "zeros, add up to zero or have products that do"
+            "whose bits have the sum, difference or exclusive or of those before, or codes, or products, "
+            "that add up to zero"
         ),
         "whether it, its neighbours or the rest of the row are counted otherwise then",
     ),
@@ -194,11 +194,12 @@ is wrong are a fact. The condition is about places, elements, values, and the va
 
 Rows of codes beside zeros of the other side show what is taken off for an offset of codes
 (`correction-wrong`); numbered codes beside single ones show panels that are packed in chunks of one size and
-read in chunks of another (`codes-interleaved`). Products in which a step has a chosen value show what becomes of it: a code, a scale,
-the product of two scales, a weight, the sum of a block, its term, an output. What came of many values is a
-rounding, or a condition and what such values become (`values-changed`, `outputs-changed`); values in two
-blocks show sums of several that are rounded, each by itself or the running one (`chunk-sums`). Twice the
-amax in one element after the other shows which elements of a row's blocks count in it
+read in chunks of another (`codes-interleaved`). Offsets of rows in 16 bits predict the failed calls of large
+matrices (`rows-begin-elsewhere`). Products in which a step has a chosen value show what becomes of it: a
+code, a scale, the product of two scales, a weight, the sum of a block, its term, an output. What came of many
+values is a rounding, or a condition and what such values become (`values-changed`, `outputs-changed`); values
+in two blocks show sums of several that are rounded, each by itself or the running one (`chunk-sums`). Twice
+the amax in one element after the other shows which elements of a row's blocks count in it
 (`activations-in-part`).
 
 Then it is found where outputs come from: products in which rows are numbered, in which one block counts,

@@ -13,6 +13,7 @@ from q8a8.abi import Reference
 from q8a8.matmul import mul_mat
 from q8a8.recipe import quantize_blocks
 from q8a8_conformance.diagnosis.products.places import place_facts
+from q8a8_conformance.diagnosis.products.shared import amax_facts
 from q8a8_conformance.diagnosis.products.words import KINDS
 from q8a8_conformance.faults.catalogue import MUTANTS, make
 from q8a8_conformance.faults.in_process import InProcessSession
@@ -75,7 +76,7 @@ def measured(
         outputs = tuple(bytes(out) for out in session.call(call).outputs)
         if outputs != expected:
             failures.append(Failure(call, outputs, expected))
-    return place_facts(session, failures), failures
+    return amax_facts(session, failures) or place_facts(session, failures), failures
 
 
 @pytest.mark.parametrize("slug", PLACED)

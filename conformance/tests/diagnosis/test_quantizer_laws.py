@@ -78,6 +78,19 @@ def _in_chunks(t: int) -> type[Kernel]:
     return InChunks
 
 
+class _AmaxOfParities(Kernel):
+    """Quantizes even and odd elements under an amax each, as threads do that leave out one shuffle."""
+
+    def quantize_row_q8_a8(self, x: Array, y: Array, k: int) -> None:
+        """Quantize both, and store the scale of the even ones."""
+        even, odd = np.zeros((2, k), F32)
+        even[::2], odd[1::2] = x[:k:2], x[1:k:2]
+        other = y[: k // 32 * 34].copy()
+        super().quantize_row_q8_a8(even, y, k)
+        super().quantize_row_q8_a8(odd, other, k)
+        y[: k // 32 * 34].reshape(-1, 34)[:, 3::2] = other.reshape(-1, 34)[:, 3::2]
+
+
 class _ZerosUnwritten(Kernel):
     """Does not write the codes of blocks whose scale is zero."""
 
@@ -120,6 +133,10 @@ LAWS: dict[str, tuple[str, Callable[[], Kernel], str, dict[str, Any], str]] = {
     "chunks": (
         ACTIVATION, _in_chunks(256), "amax-of", {"elements": 256, "scale": "last"},
         "Every 256 elements have an amax of their own, and the scale is that of the last part.",
+    ),
+    "parities": (
+        ROW, _AmaxOfParities, "amax-of", {"alike": "bit-0", "scale": "first"},
+        "Even elements, and odd ones, have an amax of their own, and the scale is that of the first.",
     ),
     "zeros-unwritten": (
         ROW, _ZerosUnwritten, "value-unwritten", {"values": "zero-scale"},

@@ -10,7 +10,7 @@ import pytest
 from q8a8_conformance.diagnosis.dots import dot_facts
 from q8a8_conformance.diagnosis.dots.arithmetic import of_signs
 from q8a8_conformance.diagnosis.dots.bench import Bench
-from q8a8_conformance.diagnosis.dots.block_values import of_other_rows
+from q8a8_conformance.diagnosis.dots.row_values import of_other_rows
 from q8a8_conformance.faults.kernel import DOT
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.protocol.deadline import Deadline

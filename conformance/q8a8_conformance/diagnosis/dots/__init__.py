@@ -31,6 +31,7 @@ from q8a8_conformance.diagnosis.dots import (
     precision,
     read_at,
     row_facts,
+    row_values,
     two_rows,
     wraps,
 )
@@ -333,7 +334,7 @@ def _of_two(
         yield lambda: four_results.rows_met(bench, failed)
     if not found and is_prepared:
         yield lambda: packed.packed_sums(bench, model_of(base), failed)
-        yield lambda: block_values.of_other_rows(bench)
+        yield lambda: row_values.of_other_rows(bench)
     if not bench.looks_alone:
         return
     look = partial(_look_alone, bench, base)

@@ -2,10 +2,6 @@
 
 In ordinary rows one block after the other holds such a value. Where a row is wrong then, and right without,
 what comes is compared to what becomes of the block, of its neighbours or of the rest of the row.
-
-Of two rows at a time it may do something to results that are not made of its row: a block that is skipped for
-a zero scale of y0, say, is lost in the results of y1, too. There each block has a power of four as its term,
-so that a result names the blocks that it lacks.
 """
 
 from __future__ import annotations
@@ -17,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from q8a8 import layout
-from q8a8_conformance.diagnosis.dots.bench import changes_of, with_s
-from q8a8_conformance.diagnosis.dots.model import RESULTS, Model, joined, matches
+from q8a8_conformance.diagnosis.dots.bench import changes_of
+from q8a8_conformance.diagnosis.dots.model import Model, joined, matches
 from q8a8_conformance.diagnosis.dots.row_effects import Effect, Kind, shifted
-from q8a8_conformance.inputs import calls, dot_rows
+from q8a8_conformance.inputs import dot_rows
 from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.places import Seen, find_rule
 
@@ -37,8 +32,6 @@ if TYPE_CHECKING:
     Values = tuple[Array, ...]
     # A value, at which places it matters, and a call that shows it.
     Triggered = tuple["Trigger", Rule | None, CallResult]
-
-    from q8a8_conformance.protocol.messages import Call
 
 
 LENGTHS, LONGEST = (1, 2, 3, 4, 5, 8), 40
@@ -118,14 +111,6 @@ def _triggers() -> Iterator[Trigger]:
             _of(of_codes, lambda q: np.asarray(q.sum(axis=1) == 0)),
             partial(_with_sum, part, 1),
         )
-        for first in FIRST:
-            yield Trigger(
-                f"zero-first-{first}-codes-of-{side}",
-                f"{_first(first)} of {side}'s codes of block b {'is' if first == 1 else 'are'} zero",
-                partial(_with_first_zeros, part, first),
-                _of(of_codes, partial(_begins_with_zeros, first)),
-                partial(_with_first_zeros, part, 0),
-            )
         put, holds = _as_before(part), _of(part, _equal_before)
         yield Trigger(f"same-scale-of-{side}", f"{scale} is that of block b - 1", put, holds)
         put, holds = _as_before(of_codes), _of(of_codes, _equal_before)
@@ -157,28 +142,11 @@ def _triggers() -> Iterator[Trigger]:
         )
 
 
-FIRST = (1, 2, 4, 8, 16)
-"""Codes at the beginning of a block that may stand for all 32 in a test for zeros."""
-
-
-def _first(count: int) -> str:
-    return "the first" if count == 1 else f"the first {count}"
-
-
-def _begins_with_zeros(first: int, q: Array) -> Array:
-    return np.asarray(~q[:, :first].any(axis=1))
-
-
 def _with_sum(part: int, total: int, values: Values, block: int) -> None:
     """Let codes of a block that are not zero add up to a number, and their products to another one."""
     values[part + 2][block] = np.where(np.arange(32) % 2, -3, 3)
     values[part + 2][block, 0] += total
     values[3 - part][block] = np.where(np.arange(32) % 2, 1, 2)
-
-
-def _with_first_zeros(part: int, first: int, values: Values, block: int) -> None:
-    values[part + 2][block] = np.where(np.arange(32) < first, 0, 3)
-    values[3 - part][block] = 2
 
 
 def _with_orthogonal(values: Values, block: int) -> None:
@@ -340,14 +308,7 @@ def of_values(bench: Bench, found: Sequence[Measured]) -> Iterator[Measured]:
 
 def _is_implied(name: str, names: Sequence[str]) -> bool:
     """Return whether a block that holds a value holds another one of some, too: the more general is said."""
-    side = name[-1]
-    if name.startswith("zero-codes-of"):
-        more = ("zero-sum", "zero-first")
-        return any(
-            one == "zero-sum" or (one.endswith(f"of-{side}") and one.startswith(more)) for one in names
-        )
-    firsts = [one for one in names if one.startswith("zero-first") and one.endswith(side)]
-    return name in firsts[1:]
+    return name.startswith("zero-codes-of") and not {"zero-sum", f"zero-sum-of-{name[-1]}"}.isdisjoint(names)
 
 
 def _is_right_without(bench: Bench, base: dict[str, Any]) -> bool:
@@ -401,88 +362,3 @@ def _fact(bench: Bench, reach: str, effect: Effect, text: str, some: Sequence[Tr
         evidence=[bench.evidence(some[0][2].call, f"a row in which {some[0][0].words} for one block b")],
         changes={"placed": tuple((Valued(trigger, at, reach), effect) for trigger, at, _ in some)},
     )
-
-
-ROWS = ("x0", "x1", "y0", "y1")
-NB = 4
-"""Blocks of the rows."""
-
-VALUES: dict[str, tuple[str, float | None, Callable[[Array], Array]]] = {
-    "zero-scale": ("scale of block b is zero", 0.0, lambda row: row["weight_scale"] == 0),
-    "negative-scale": ("scale of block b is negative", -1.0, lambda row: row["weight_scale"] < 0),
-    "subnormal-scale": (
-        "scale of block b is subnormal",
-        2.0**-15,
-        lambda row: np.asarray((np.abs(row["weight_scale"]) < 2.0**-14) & (row["weight_scale"] != 0)),
-    ),
-    "zero-codes": (
-        "codes of block b are all zero",
-        None,
-        lambda row: np.asarray(~row["weight_qs"].any(axis=1)),
-    ),
-}
-"""What a block of a row may hold, in words; its scale, None for codes of zero; and which blocks hold it."""
-
-LOST = {"own": "is left out", "later": "and every block after it are left out"}
-
-
-def of_other_rows(bench: Bench) -> Iterator[Measured]:
-    """Find values of one row by which blocks of results of other rows are lost."""
-    if any(_lost(bench, None, "", 0).values()):
-        return
-    for row, (name, (words, _, holds)) in ((row, one) for row in range(4) for one in VALUES.items()):
-        seen = [_lost(bench, row, name, block) for block in range(NB)]
-        reach = {"own": [{block} for block in range(NB)], "later": [{*range(b, NB)} for b in range(NB)]}
-        for how, blocks in reach.items():
-            results = [k for k in range(4) if [one[k] for one in seen] == blocks]
-            if not results or any(one[k] for one in seen for k in range(4) if k not in results):
-                continue
-            places = " and ".join(RESULTS[k] for k in results)
-            yield bench.measured(
-                "block-affects-others",
-                {"row": ROWS[row], "value": name, "results": [RESULTS[k] for k in results], "blocks": how},
-                f"With nrc = 2, where {ROWS[row]}'s {words}, in {places} it {LOST[how]}.",
-                rule="Q8A8-DOT-6",
-                fix="Skip a block for one of the four results alone, or for none.",
-                evidence=[bench.evidence(_call(bench, row, name, 0), f"nb = {NB}")],
-                when=_with(row, holds),
-            )
-
-
-def _with(row: int, holds: Callable[[Array], Array]) -> Callable[[CallResult], bool]:
-    def when(result: CallResult) -> bool:
-        call = result.call
-        if call.nrc != 2:
-            return False
-        name, step = (("vx", call.bx), ("vy", call.by))[row // 2]
-        data = calls.inputs_of(call)[name][row % 2 * step :][: call.n // 32 * 34]
-        return bool(holds(layout.as_blocks(data, layout.BLOCK_Q8_A8)).any())
-
-    return when
-
-
-def _call(bench: Bench, row: int | None, name: str, block: int) -> Call:
-    """Return the call in which one block of a row holds a value; None for no row."""
-    numbers = np.arange(NB)
-    rows = [bench.row(np.ones(NB), np.ldexp(1.0, numbers)) for _ in ROWS]
-    if row is not None:
-        scale = VALUES[name][1]
-        if scale is None:
-            rows[row]["weight_qs"][block] = 0
-        else:
-            rows[row]["weight_scale"][block] = scale
-    return with_s(bench.call_of_two(rows[:2], rows[2:]), bytes(16))
-
-
-def _lost(bench: Bench, row: int | None, name: str, block: int) -> dict[int, set[int]]:
-    """Return which blocks each result of other rows lacks; all of them where it is anything else."""
-    s = np.frombuffer(bench.outputs(_call(bench, row, name, block))[0], "<f4")
-    found = {}
-    for number, place in enumerate(bench.places(2)):
-        found[number] = set[int]()
-        if row in (number % 2, 2 + number // 2):
-            continue
-        missing = sum(4**b for b in range(NB)) - float(s[place])
-        blocks = {b for b in range(NB) if missing == int(missing) > 0 and int(missing) // 4**b % 4 == 1}
-        found[number] = blocks if missing == sum(4**b for b in blocks) else {-1}
-    return found

@@ -79,13 +79,15 @@ def narrow_key(function: str, probe: Probe) -> NarrowKey | None:
             is_floats = function in QUANTIZERS or (function == calls.MUL_MAT and name == "x")
             unit = 4 if is_floats else 1
             inner = range(ENDS, size - ENDS, unit)
-            if not any(_is_stale(function, shape, next(numbers), index, inner, unit, probe) for _ in "ab"):
+            stale = [_is_stale(function, shape, next(numbers), index, inner, unit, probe) for _ in "ab"]
+            # (What is wrong after the same call, too, has no key.)
+            if not any(stale) or _is_stale(function, shape, next(numbers), index, [], unit, probe):
                 continue
             places = range(0, min(size, MOST), unit)
             unnoticed = [
                 at for at in places if _is_stale(function, shape, next(numbers), index, [at], unit, probe)
             ]
-            if unnoticed:
+            if unnoticed and (unnoticed[0] or unnoticed[-1] < places[-1]):
                 return NarrowKey(function, name, unnoticed[0], unnoticed[-1] + unit - 1, size)
     return None
 

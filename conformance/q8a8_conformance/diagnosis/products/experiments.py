@@ -17,7 +17,9 @@ from q8a8_conformance.diagnosis.products.offsets import offset_facts
 from q8a8_conformance.diagnosis.products.placements import placement_facts
 from q8a8_conformance.diagnosis.products.places import is_of_any_shape, place_facts
 from q8a8_conformance.diagnosis.products.segments import segment_facts
+from q8a8_conformance.diagnosis.products.shared import amax_facts
 from q8a8_conformance.diagnosis.products.steps import step_facts
+from q8a8_conformance.diagnosis.products.wrapped import wrapped_facts
 from q8a8_conformance.diagnosis.products.zero_rows import zero_row_facts
 from q8a8_conformance.diagnosis.quantizers.values import AGAIN, state_facts
 from q8a8_conformance.protocol.session import CallRefused
@@ -45,7 +47,7 @@ def facts_of_products(session: AnySession, failures: Sequence[Failure]) -> list[
     is_of_several = all(one.call.n > 32 for one in failures)
     first = (segment_facts, step_facts) if is_of_several else (step_facts, segment_facts)
     facts: list[Fact] = []
-    for look in (offset_facts, interleaved_facts, *first):
+    for look in (wrapped_facts, offset_facts, interleaved_facts, amax_facts, *first):
         if left := left_of(failures, facts):
             facts += [fact for fact in look(session, left) if fact.explained(left)]
     if left := left_of(failures, facts):
@@ -65,7 +67,7 @@ def _sources_of_products(session: AnySession, failures: Sequence[Failure]) -> li
 
 def _terms_of_products(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
     """Return what outputs that are at their places are made of."""
-    facts = _laws_of_products(session, failures)
+    facts = law_facts(session, failures)
     zero: list[Fact] = []
     joint = _with_recipes(session, facts, failures)
     if len(joint) > len(facts):
@@ -75,21 +77,7 @@ def _terms_of_products(session: AnySession, failures: Sequence[Failure]) -> list
         joint = jointly([*facts, *zero], failures)
         if zero and not left_of(failures, joint):
             return joint
-        places = place_facts(session, failures)
-        of_any = [fact for fact in places if is_of_any_shape(fact)]
-        # (Laws together explain what a fact by itself does not.)
-        first, then = (of_any, facts) if len(left_of(failures, of_any)) <= len(left) else (facts, of_any)
-        facts = []
-        for fact in (*first, *then, *(fact for fact in places if fact not in of_any)):
-            same = next((one for one in facts if one.sentence == fact.sentence), None)
-            if same:
-                explains = partial(_explained_by, (same.explains, fact.explains))
-                facts[facts.index(same)] = replace(same, explains=explains)
-            elif fact in places and fact not in of_any and 4 * len(fact.explained(failures)) < len(failures):
-                # (What a single shape shows explains few by chance.)
-                continue
-            elif fact.explained(left_of(failures, facts)) or (fact in first and fact.explained(failures)):
-                facts.append(fact)
+        facts = _with_places(session, facts, failures)
     if left := left_of(failures, facts):
         facts += zero or dot_facts_of_products(session, left)
     if left := left_of(failures, facts):
@@ -98,14 +86,29 @@ def _terms_of_products(session: AnySession, failures: Sequence[Failure]) -> list
     return facts
 
 
-def _laws_of_products(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
-    """Return laws of terms, of rows of all lengths or of all but those of one block."""
-    longer = [one for one in failures if one.call.n > BLOCK]
-    facts = law_facts(session, failures)
-    if facts or len(longer) in (0, len(failures)):
-        return facts
-    # (In rows of one block another row's last block is its first one, too.)
-    return law_facts(session, longer, least=2)
+def _with_places(session: AnySession, laws: Sequence[Fact], failures: Sequence[Failure]) -> list[Fact]:
+    """Return laws, and facts of whole outputs: those that explain more, and what others explain besides."""
+    places = place_facts(session, failures)
+    rest = left_of(failures, places)
+    if not laws and places and rest and (least := min(one.call.n for one in rest) // BLOCK) > 1:
+        # (In rows of one panel another row's last panel is its first one, too.)
+        laws = law_facts(session, rest, least)
+    left = left_of(failures, laws)
+    of_any = [fact for fact in places if is_of_any_shape(fact)]
+    # (Laws together explain what a fact by itself does not.)
+    first, then = (of_any, laws) if len(left_of(failures, of_any)) <= len(left) else (laws, of_any)
+    facts: list[Fact] = []
+    for fact in (*first, *then, *(fact for fact in places if fact not in of_any)):
+        same = next((one for one in facts if one.sentence == fact.sentence), None)
+        if same:
+            explains = partial(_explained_by, (same.explains, fact.explains))
+            facts[facts.index(same)] = replace(same, explains=explains)
+        elif fact in places and fact not in of_any and 4 * len(fact.explained(failures)) < len(failures):
+            # (What a single shape shows explains few by chance.)
+            continue
+        elif fact.explained(left_of(failures, facts)) or (fact in first and fact.explained(failures)):
+            facts.append(fact)
+    return facts
 
 
 def _with_recipes(session: AnySession, facts: Sequence[Fact], failures: Sequence[Failure]) -> list[Fact]:

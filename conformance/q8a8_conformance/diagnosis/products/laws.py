@@ -87,6 +87,9 @@ MOSTLY = 0.9
 MOST = 4
 """Laws at most."""
 
+OTHERS = 4
+"""Rows of x of longer rows in which what is taken from any block must hold, too."""
+
 
 def law_facts(session: AnySession, failures: Sequence[Failure], least: int = 1) -> list[Fact]:
     """Find the laws of a product's terms: each a fact with the failed calls that it has a part in.
@@ -277,6 +280,9 @@ def _law(
     least = [next((size for size in ROWS if rule.holds(size).any()), 1) for rule in rules[:2]]
     for nb in LONGER if np.prod(least) * LONGER[0] <= LARGEST else ():
         measure((least[0], least[1], nb))
+        if effect.kind == "source" and effect.side == "x":
+            # (What is of the row before is of the first one in two rows.)
+            measure((least[0], max(least[1], OTHERS), nb))
     for terms in measure.known.values():
         seen, shows = see(terms)
         # (Roundings may hide single terms.)

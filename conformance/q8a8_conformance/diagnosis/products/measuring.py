@@ -72,6 +72,12 @@ class Measuring:
             self._known[shape] = self._measure(shape)
         return self._known[shape]
 
+    def amax(self, shape: Shape) -> Sources:
+        """Measure whose amax decides the codes of which rows alone; none for rows of which it is not seen."""
+        sources = right(shape)
+        sources.amax = self._read_amax(sources)
+        return sources
+
     def shapes(self) -> list[Shape]:
         """Return the shapes that were measured and have blocks."""
         return [shape for shape in self._known if shape[2]]
@@ -278,7 +284,8 @@ class Measuring:
         wrong = whole & ~(of_x[1] & (of_x[0] == sources.rows))
         if (wrong.any() or not any(sources.kinds())) and 1 < n <= FEW:
             sources.amax = self._read_amax(sources)
-            if (sources.amax != np.eye(n, dtype=bool)).any():
+            is_known = sources.amax.any(axis=1, keepdims=True)
+            if ((sources.amax != np.eye(n, dtype=bool)) & is_known).any():
                 return
         elif wrong.any() and not of_x[1][wrong].all():
             return
@@ -288,12 +295,15 @@ class Measuring:
         """Return whose amax decides the codes of which row of x: bool [n, n], the second of the first."""
         _, n, nb = sources.shape
         ones, found = np.ones(nb), []
+        # (What is 0 anyhow, or another row's, tells nothing.)
+        own = 2.0 * np.arange(n)[:, np.newaxis] + 33
+        shows = self.multiply(sources, own * ones, ones) == own * nb
         for row in range(n):
             # A code of 64 is 0 beside an amax 2^10 times as large.
             numbers, elements = np.full((n, nb), 64.0), np.arange(n)[:, np.newaxis] == row
             numbers = np.where(elements, numbers / 2.0**10, numbers)
             outputs = self.multiply(sources, numbers, ones, np.where(elements, 10, 0) + np.zeros(nb))
-            found.append((outputs == 0).any(axis=1))
+            found.append(((outputs == 0) & shows).any(axis=1))
         return np.array(found).T
 
 

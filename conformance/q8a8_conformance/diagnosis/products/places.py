@@ -16,7 +16,7 @@ from q8a8_conformance.diagnosis.facts import Fact
 from q8a8_conformance.diagnosis.products.judged import accounts_for_all, named, shown, spread
 from q8a8_conformance.diagnosis.products.measuring import Measuring
 from q8a8_conformance.diagnosis.products.rules import EVERYWHERE
-from q8a8_conformance.diagnosis.products.shared import mixed_rows, shared_amax
+from q8a8_conformance.diagnosis.products.shared import mixed_rows
 from q8a8_conformance.diagnosis.products.sources import right
 from q8a8_conformance.diagnosis.products.words import FORMULAS, KINDS, RULED, ruled, words, wrap
 from q8a8_conformance.faults.catalogue import MUTANTS
@@ -83,7 +83,6 @@ def _facts(measured: Sequence[Sources], measure: Measuring) -> Iterator[Fact]:
         # (Nothing added looks like nothing written.)
         of_kind["outputs-added"] += of_kind.pop("empty-not-written", [])
     yield from _of_mixed(measured, measure)
-    yield from _of_amax(measured, measure)
     for kind, held in of_kind.items():
         yield _fact(kind, held, measure)
 
@@ -108,16 +107,6 @@ def _of_mixed(measured: Sequence[Sources], measure: Measuring) -> Iterator[Fact]
         explains = partial(accounts_for_all, accounts)
         fact = _of_formula("sums-of-other-rows", data, sentence, first, explains)
         yield replace(fact, outputs=accounts)
-
-
-def _of_amax(measured: Sequence[Sources], measure: Measuring) -> Iterator[Fact]:
-    """Yield that rows of x are quantized under the amax of others."""
-    if found := shared_amax(measured, measure):
-        shared, rule, explains = found
-        shapes = rule.text.removeprefix("All outputs")
-        data = {"rows": shared.words, "outputs": rule.to_json()}
-        first = next(one for one in measured if one.amax is not None)
-        yield _of_formula("amax-of-other-rows", data, f"{shared.words}{shapes}.", first, explains)
 
 
 def _of_formula(kind: str, where: dict[str, Any], sentence: str, first: Sources, explains: Explains) -> Fact:

@@ -219,6 +219,13 @@ MULTIPLES = (4, 2, 8, 16, 32, 3, 5, 6, 12)
 STEPS = (1, 2, 3, 4)
 FIXED = (1, 2, 4, 8, 16, 32, 64)
 
+
+def _last_panel(i: Array, b: Array, nb: int, t: int) -> Array:
+    """Return what a buffer of t blocks has of the row before: its last panel, and of the one two before."""
+    start = (nb - 1) // t * t
+    return np.asarray((i - 1) * nb + np.where(start + b < nb, start + b, start - 2 * t + b))
+
+
 _FLAT: tuple[tuple[str, Callable[[Array, Array, int, int, int], Array], tuple[int, ...]], ...] = (
     (
         "{i} * (nb rounded up to a multiple of {t}) + b",
@@ -239,6 +246,15 @@ _FLAT: tuple[tuple[str, Callable[[Array, Array, int, int, int], Array], tuple[in
 )
 """Which block of a matrix may be taken for block b of row i, of r rows of nb, with a number t."""
 
+_FLAT_OF_X: tuple[tuple[str, Callable[[Array, Array, int, int, int], Array], tuple[int, ...]], ...] = (
+    (
+        "({i} - 1) * nb + b + (nb - 1) / {t} * {t}",
+        lambda i, b, _r, nb, t: np.where(b < t, _last_panel(i, b, nb, t), i * nb + b),
+        (4, 8, 2, 16),
+    ),
+)
+"""The same of x alone, whose rows are quantized one after the other."""
+
 
 @dataclass(frozen=True)
 class FlatFormula(RowFormula):
@@ -256,10 +272,10 @@ class FlatFormula(RowFormula):
     is_zero: bool = False
 
 
-def flat_formulas() -> Iterator[FlatFormula]:
-    """Yield the formulas for a block of the matrix, those of which nothing is known beyond it first."""
+def flat_formulas(side: str) -> Iterator[FlatFormula]:
+    """Yield the formulas for a block of a side, those of which nothing is known beyond it first."""
     for is_zero in (False, True):
-        for words, of, numbers in _FLAT:
+        for words, of, numbers in (*_FLAT, *(_FLAT_OF_X if side == "x" else ())):
             for t in numbers:
                 yield FlatFormula(words, lambda i, _n, _t: i, t, is_zero, place=of)
 

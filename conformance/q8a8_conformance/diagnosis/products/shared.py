@@ -15,28 +15,35 @@ import numpy as np
 from q8a8 import layout
 from q8a8.errors import Q8A8Error
 from q8a8.recipe import quantize_blocks
+from q8a8_conformance.diagnosis.facts import Fact, remembered
 from q8a8_conformance.diagnosis.products.judged import (
     Given,
     accounts_for_all,
     agreeing,
     quantized,
+    shown,
     wrong_outputs,
 )
-from q8a8_conformance.diagnosis.products.measuring import FEW
+from q8a8_conformance.diagnosis.products.laws import shapes_of
+from q8a8_conformance.diagnosis.products.measuring import FEW, Measuring
 from q8a8_conformance.diagnosis.products.rules import block_rule, output_rule
 from q8a8_conformance.diagnosis.products.sources import sums, weights
+from q8a8_conformance.diagnosis.products.words import FORMULAS
+from q8a8_conformance.inputs import calls
 from q8a8_conformance.results.expected_product import matrices_of
-from q8a8_conformance.results.observations import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from q8a8_conformance.diagnosis.products.measuring import Measuring
     from q8a8_conformance.diagnosis.products.rules import OutputRule, Shape
     from q8a8_conformance.diagnosis.products.sources import Sources
     from q8a8_conformance.inputs.arrays import Array
-    from q8a8_conformance.results.observations import CallResult
+    from q8a8_conformance.results.observations import Failure
     from q8a8_conformance.reveal.places import Rule
+    from q8a8_conformance.reveal.quantizers.calls import AnySession
+
+COLUMNS, SHAPES = 8, 6
+"""Rows of w of the shapes in which it is seen whose amax decides, and shapes of failed calls, at most."""
 
 MOST = 512
 """Rows of a failed call whose outputs are predicted: each of them may depend on all others."""
@@ -262,13 +269,20 @@ class SharedAmax:
         i, r = np.arange(n if first is None else first)[:, np.newaxis], np.arange(n)
         return np.asarray(self.of(i, r, n, self.t) & np.ones((len(i), n), bool))
 
-    def predicts(self, failure: Failure) -> bool:
-        """Return whether outputs of a failed call, in its first `MOST` rows, are of rows quantized so."""
+    def shows(self, shape: Shape) -> Array:
+        """Return the outputs of rows whose codes another row's amax decides: bool [n, m]."""
+        n = shape[1]
+        other = (self.rows(n) != np.eye(n, dtype=bool)).any(axis=1) & (n <= FEW)
+        return np.broadcast_to(other[:, np.newaxis], (n, shape[0]))
+
+    def accounts(self, rule: OutputRule, failure: Failure) -> Array:
+        """Return which wrong outputs of a failed call, of its first `MOST` rows, are of rows quantized so."""
         w, x = matrices_of(failure.call)
         n, nb = len(x), w.shape[1]
+        nothing = wrong_outputs(failure) & False
         blocks = np.abs(x.reshape(n, nb, 32))
-        if not np.isfinite(blocks).all():
-            return False
+        if not np.isfinite(blocks).all() or not rule.holds((len(w), n, nb)).any():
+            return nothing
         own = blocks.max(axis=2)
         amax = own.copy()
         amax[:MOST] = [own[each].max(axis=0) for each in self.rows(n, min(n, MOST))]
@@ -280,47 +294,80 @@ class SharedAmax:
         try:
             scales, codes = quantize_blocks(np.ascontiguousarray(shaped, np.float32))
         except Q8A8Error:
-            return False
+            return nothing
         total, magnitude = sums(w, layout.pack(scales, np.ascontiguousarray(codes[..., :32])))
         everything = np.broadcast_to(free[:, np.newaxis], total.shape)
-        given = Given(total, magnitude, free=everything)
-        return accounts_for_all(lambda one: agreeing(one, given), failure)
+        return agreeing(failure, Given(total, magnitude, free=everything))
 
 
-def shared_amax(
-    measured: Sequence[Sources], measure: Measuring
-) -> tuple[SharedAmax, OutputRule, Callable[[CallResult], bool]] | None:
-    """Return whose amax rows of x are quantized under, and where, if that is not always their own."""
-    few = [one for one in measured if 1 < one.shape[1] <= FEW and one.shape[2]]
-    wrong = [one for one in few if _not_own(one).any()]
+class _Amaxes:
+    """Whose amax decides the codes of rows of x, shape by shape.
+
+    Parameters
+    ----------
+    session
+        With the kernel.
+    """
+
+    def __init__(self, session: AnySession) -> None:
+        self._measure = Measuring(session)
+        self.known: dict[Shape, Sources] = {}
+
+    def __call__(self, shape: Shape) -> tuple[Array, Array]:
+        """Return whose amax decides, bool [n, n], and of which rows that is known, bool [n, 1]."""
+        if shape not in self.known:
+            self.known[shape] = self._measure.amax(shape)
+        found = np.asarray(self.known[shape].amax)
+        return found, np.asarray(found.any(axis=1, keepdims=True))
+
+    def look(self, shape: Shape) -> Array:
+        """Return the outputs of rows whose codes another row's amax decides: bool [n, m]."""
+        if not self.sees(shape):
+            return np.zeros((shape[1], shape[0]), bool)
+        found, is_known = self(shape)
+        other = (found != np.eye(shape[1], dtype=bool)).any(axis=1, keepdims=True)
+        return np.broadcast_to(other & is_known, (shape[1], shape[0]))
+
+    def shows(self, shared: SharedAmax, shape: Shape) -> Array:
+        """Return the same by a formula, of those of which it is known."""
+        return np.asarray(shared.shows(shape) & (self(shape)[1] if self.sees(shape) else False))
+
+    def are(self, shared: SharedAmax, shape: Shape) -> bool:
+        """Return whether a formula gives what is known."""
+        found, is_known = self(shape)
+        return bool((shared.rows(shape[1]) == found)[is_known[:, 0]].all())
+
+    @staticmethod
+    def sees(shape: Shape) -> bool:
+        """Return whether a shape is looked at."""
+        return 1 < shape[1] <= FEW and shape[2] > 0
+
+
+def amax_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
+    """Find that rows of x are quantized under the amax of others, if that is not always their own."""
+    amaxes = _Amaxes(session)
+    shapes = [(COLUMNS, n, 1) for n in range(2, FEW + 1)]
+    shapes += [shape for shape in shapes_of(failures) if amaxes.sees(shape)][:SHAPES]
+    wrong = [shape for shape in shapes if amaxes.look(shape).any()]
     for words, of, numbers in _AMAX if wrong else ():
         for t in numbers:
-            found = SharedAmax(words.format(t=t), of, t)
-            if not all(
-                one.amax is not None and np.array_equal(found.rows(one.shape[1]), one.amax) for one in wrong
-            ):
-                continue
-
-            def look(shape: Shape) -> Array:
-                return _not_own(measure(shape)) if shape[1] <= FEW else np.zeros((shape[1], shape[0]), bool)
-
-            def shows(shape: Shape, found: SharedAmax = found) -> Array:
-                other = (found.rows(shape[1]) != np.eye(shape[1], dtype=bool)).any(axis=1) & (shape[1] <= FEW)
-                return np.broadcast_to(other[:, np.newaxis], (shape[1], shape[0]))
-
-            rule = output_rule(wrong[0].shape, [one.shape for one in few], look, shows)
-            if rule is not None and rule.text.startswith("All outputs"):
-                return found, rule, partial(_explains_amax, found, rule)
-    return None
+            shared = SharedAmax(words.format(t=t), of, t)
+            if all(amaxes.are(shared, shape) for shape in wrong):
+                rule = output_rule(wrong[0], shapes, amaxes.look, partial(amaxes.shows, shared))
+                if rule is not None and rule.text.startswith("All outputs"):
+                    return [_amax_fact(shared, rule, amaxes.known[wrong[0]])]
+    return []
 
 
-def _not_own(sources: Sources) -> Array:
-    """Return which outputs are of rows of x whose amax is not seen to be their own alone: bool [n, m]."""
-    own = np.eye(sources.shape[1], dtype=bool)
-    other = (own if sources.amax is None else sources.amax) != own
-    return np.broadcast_to(other.any(axis=1)[:, np.newaxis], sources.kept.shape)
-
-
-def _explains_amax(shared: SharedAmax, rule: OutputRule, result: CallResult) -> bool:
-    shape = (result.call.bs, result.call.bx, result.call.n // 32)
-    return isinstance(result, Failure) and bool(rule.holds(shape).any()) and shared.predicts(result)
+def _amax_fact(shared: SharedAmax, rule: OutputRule, first: Sources) -> Fact:
+    broken, fix = FORMULAS["amax-of-other-rows"]
+    accounts = partial(shared.accounts, rule)
+    sentence = f"{shared.words}{rule.text.removeprefix('All outputs')}."
+    where = {"rows": shared.words, "outputs": rule.to_json()}
+    return Fact(
+        *("amax-of-other-rows", where, broken, sentence, fix, ""),
+        function=calls.MUL_MAT,
+        evidence=shown(first.made),
+        explains=remembered(partial(accounts_for_all, accounts)),
+        outputs=accounts,
+    )

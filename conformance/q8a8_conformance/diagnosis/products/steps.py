@@ -257,6 +257,8 @@ def _candidates(
                 continue
             done.add(step.name)
             telling = [sample for sample, one in zip(step.samples, wrong[:, i, j], strict=True) if one]
+            if not telling:  # (It was wrong when it was asked for again.)
+                continue
             telling = [telling[at] for at in dict.fromkeys((0, len(telling) // 2, len(telling) - 1))]
             is_last = step.name == "output"
             key = wrong.any(axis=0).tobytes() + bytes([block > 0, is_last])

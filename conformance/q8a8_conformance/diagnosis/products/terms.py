@@ -133,8 +133,9 @@ def effects() -> Iterator[Effect]:
             for axis in ("row", "block"):
                 for side in "wx":
                     yield from (Effect("source", 1.0, side, part, axis, formula) for part in PARTS)
-    for flat in flat_formulas():
-        yield from (Effect("source", 1.0, side, part, "matrix", flat) for side in "wx" for part in PARTS)
+    for side in "wx":
+        for flat in flat_formulas(side):
+            yield from (Effect("source", 1.0, side, part, "matrix", flat) for part in PARTS)
 
 
 def sides_of(matrices: tuple[Array, Array]) -> dict[str, Side]:

@@ -44,7 +44,7 @@ from q8a8_conformance.diagnosis.quantizers.sharing import sharings
 from q8a8_conformance.diagnosis.quantizers.sources import paired_effects
 from q8a8_conformance.diagnosis.quantizers.steps import STEP_FIXES, STEP_RULES, named_step
 from q8a8_conformance.reveal.quantizers.arithmetic import differences
-from q8a8_conformance.reveal.quantizers.calls import blocks_of
+from q8a8_conformance.reveal.quantizers.calls import BLOCK, blocks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -81,6 +81,8 @@ def effects(*, is_row: bool, base: Recipe = DESIGN) -> Iterator[Effect]:
     if is_row:
         yield from _shared()
     yield from _chunks(is_row=is_row)
+    if is_row:
+        yield from _classes()
     yield from _signed(is_row=is_row)
     yield from code_effects()
     yield from paired_effects()
@@ -166,6 +168,38 @@ def _chunks(*, is_row: bool) -> Iterator[Effect]:
                 gives = partial(_in_chunks, t=t, index=index, running=running)
                 where = {"blocks": "running" if running else "chunk", "elements": t, "scale": name}
                 yield Effect("amax-of", where, text, rule, fix, gives)
+
+
+def _classes() -> Iterator[Effect]:
+    """Yield blocks of which elements with something in common have an amax of their own, as lanes do."""
+    lanes = np.arange(BLOCK)
+    classes = {
+        **{f"bit-{b}": (lanes >> b & 1, f"Elements whose numbers have the same bit {b}") for b in range(4)},
+        **{f"modulo-{t}": (lanes % t, f"Elements with the same j mod {t}") for t in (4, 8, 16)},
+    }
+    classes["bit-0"] = classes["bit-0"][0], "Even elements, and odd ones,"
+    for (name, (of, words)), (whose, index) in itertools.product(classes.items(), WHOSE.items()):
+        text = f"{words} have an amax of their own, and the scale is that of the {whose}"
+        gives = partial(_in_classes, of=of, index=index)
+        yield Effect(
+            "amax-of", {"blocks": "elements", "alike": name, "scale": whose}, text, "Q8A8-QNT-1", OWN, gives
+        )
+
+
+def _in_classes(case: Case, of: Array, index: int | None) -> Given:
+    data, known = np.zeros(case.right.shape, np.uint8), np.ones(case.right.shape, np.bool_)
+    scales = []
+    for number in range(of.max() + 1):
+        x, columns = case.x[:, of == number], np.append([False, False], of == number)
+        part, is_known = quantized(case, np.abs(x).max(axis=1), x=x)
+        data[:, columns], known[:, columns] = part[:, 2:], is_known[:, 2:]
+        scales.append(np.ascontiguousarray(part[:, :2]).view("<u2")[:, 0])
+    h = np.stack(scales)
+    scale = h.max(axis=0) if index is None else h[index]
+    data[:, :2] = np.ascontiguousarray(scale, "<u2").view(np.uint8).reshape(-1, 2)
+    # (Which scale is tested for zero is another matter.)
+    known[:, 2:] &= ((h[of] != 0) | (scale == 0)).T
+    return data, known
 
 
 def _in_parts(case: Case, edges: Callable[[int], Array], index: int | None) -> Given:
