@@ -101,6 +101,23 @@ def test_threads_that_do_not_wait() -> None:
     assert fact.explained(failures) == failures
 
 
+class Corner(Reference):
+    """A kernel whose outputs are wrong in a quarter of the matrix, each time alike."""
+
+    def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        """Multiply, and double a quarter."""
+        super().mul_mat_q8_a8(m, n, k, w, x, out)
+        out[: m * n].reshape(n, m)[n // 2 :, : m // 2] *= 2
+
+
+def test_what_is_wrong_each_time_does_not_vary() -> None:
+    """Outputs of halves of the rows that are wrong when a call comes again, too, are another matter."""
+    session = InProcessSession(Corner, [MUL_MAT])
+    failures = _failures(session, (8, 8, 3), (64, 32, 1))
+    assert len(failures) == 2
+    assert varying_facts(session, failures) == []
+
+
 def test_a_right_product_varies_in_nothing() -> None:
     """Calls of a product that failed for another reason, and are right again, are not taken for such ones."""
     session = InProcessSession(Reference, [MUL_MAT])

@@ -89,10 +89,10 @@ def varying_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact
     some = [one for one in some if one.call.n and one.call.bs * one.call.bx * one.call.n <= LARGEST]
     for one in some[:: max(len(some) // TRIED, 1)]:
         shape = (one.call.bs, one.call.bx, one.call.n // 32)
-        wrong, is_varying = _wrong(session, shape)
+        wrong, is_varying, is_right_again = _wrong(session, shape)
         rows, columns = (_named(np.asarray(wrong.any(axis=axis))) for axis in (1, 0))
-        # (What is wrong each time, and in any rows, may be kept on purpose.)
-        if is_varying or (wrong.any() and rows and columns):
+        # (What is right the second time, in any rows, may be kept on purpose.)
+        if is_varying or (is_right_again and rows and columns):
             return [_fact(one, Varying(rows, columns, _least(session, shape)))]
     return []
 
@@ -110,18 +110,24 @@ def _fact(one: Failure, found: Varying) -> Fact:
     )
 
 
-def _wrong(session: AnySession, shape: Shape) -> tuple[Array, bool]:
-    """Return which outputs of a shape are ever wrong, bool [n, m], and whether the same calls give others."""
+def _wrong(session: AnySession, shape: Shape) -> tuple[Array, bool, bool]:
+    """Return which outputs of a shape are ever wrong after another call's, bool [n, m].
+
+    And whether the same calls give others then; and whether each is wrong, and right when it comes again.
+    """
     first, mine = (mul_mat_rows.exact(*shape, seed) for seed in (1, 2))
     before, call = calls.mul_mat(*first), calls.mul_mat(*mine)
     right = mul_mat(*mine).astype("<f4")
-    wrong, seen = np.zeros(right.shape, np.bool_), set()
+    wrong, seen, is_right_again = np.zeros(right.shape, np.bool_), set(), True
     for _ in range(TIMES):
         session.call(before)
         outputs = outputs_of(call, bytes(session.call(call).outputs[0]))
         seen.add(outputs.tobytes())
-        wrong |= outputs.view(np.uint32) != right.view(np.uint32)
-    return wrong, bool(wrong.any()) and len(seen) > 1
+        here = outputs.view(np.uint32) != right.view(np.uint32)
+        wrong |= here
+        again = outputs_of(call, bytes(session.call(call).outputs[0]))
+        is_right_again &= bool(here.any() and np.array_equal(again, right))
+    return wrong, bool(wrong.any()) and len(seen) > 1, is_right_again
 
 
 def _named(some: Array) -> str:
