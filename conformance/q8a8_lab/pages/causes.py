@@ -192,6 +192,9 @@ is wrong are a fact. The condition is about places, elements, values, and the va
 
 ## Matrix products
 
+A failed call that comes several times after another one of its shape shows what varies, or was left by
+others, and from which size on (`depends-on-more-than-inputs`, `depends-on-calls-before`).
+
 Rows of codes beside zeros of the other side show what is taken off for an offset of codes
 (`correction-wrong`); numbered codes beside single ones show panels that are packed in chunks of one size and
 read in chunks of another (`codes-interleaved`). Offsets of rows in 16 bits predict the failed calls of large

@@ -34,7 +34,7 @@ TRIED = 4
 TIMES = 8
 """Pairs of calls of a shape."""
 
-LARGEST = 1 << 22
+LARGEST = 1 << 20
 """Multiplications of the largest failed call that is looked at."""
 
 VARIES, RULE = "depends-on-more-than-inputs", "Q8A8-ENV-2"
