@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from q8a8_conformance.diagnosis.facts import Fact
+from q8a8_conformance.diagnosis.facts import Fact, remembered
 from q8a8_conformance.diagnosis.products.judged import accounts_for_all, named, shown, spread
 from q8a8_conformance.diagnosis.products.measuring import Measuring
 from q8a8_conformance.diagnosis.products.rules import EVERYWHERE
@@ -104,7 +104,7 @@ def _of_mixed(measured: Sequence[Sources], measure: Measuring) -> Iterator[Fact]
             "blocks": blocks.to_json(),
         }
         first = next(one for one in measured if one.mixed.any())
-        explains = partial(accounts_for_all, accounts)
+        explains = remembered(partial(accounts_for_all, accounts))
         fact = _of_formula("sums-of-other-rows", data, sentence, first, explains)
         yield replace(fact, outputs=accounts)
 

@@ -179,7 +179,9 @@ def _where(
     def shows(shape: Shape) -> Array:
         return mixed.shows(shape) & bool(blocks.holds(shape[2]).any())
 
-    outputs = output_rule(first, [one.shape for one in measured if one.shape[2]], look, shows)
+    # (Of many rows each pair is looked at.)
+    known = [one.shape for one in measured if one.shape[2] and max(one.shape[:2]) <= MOST]
+    outputs = output_rule(first, known, look, shows)
     every = [measure(shape) for shape in measure.shapes()]
     if outputs is None or not all(mixed.blocks(one) for one in every if one.mixed.any()):
         return None
