@@ -93,7 +93,8 @@ def varying_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact
         rows, columns = (_named(np.asarray(wrong.any(axis=axis))) for axis in (1, 0))
         # (What is right the second time, in any rows, may be kept on purpose.)
         if is_varying or (is_right_again and rows and columns):
-            return [_fact(one, Varying(rows, columns, _least(session, shape)))]
+            fact = _fact(one, Varying(rows, columns, _least(session, shape)))
+            return [fact] if fact.explained(failures) else []
     return []
 
 
