@@ -132,6 +132,7 @@ OTHER_FACTS: Mapping[str, str] = MappingProxyType(
         "recipe": "A quantizer computes another recipe that has a name.",
         "rows-begin-elsewhere": "A product reads rows of x, or of w, or their scales, from other blocks on.",
         "scale-of-one-amax": "The scale of one or a few values of amax is another half.",
+        "scales-interleaved": "Scales of a panel are written in one order, and read in another.",
         "scales-of-other-rows": "Outputs of a product have the scale of another row of x.",
         "spoiled-by-other-rows": "A value outside the domain spoils outputs of a product of other rows.",
         "step": "One step of a quantizer's arithmetic is another: `where` has the step and its value.",

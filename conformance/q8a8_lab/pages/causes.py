@@ -197,7 +197,8 @@ others, and from which size on (`depends-on-more-than-inputs`, `depends-on-calls
 
 Rows of codes beside zeros of the other side show what is taken off for an offset of codes
 (`correction-wrong`); numbered codes beside single ones show panels that are packed in chunks of one size and
-read in chunks of another (`codes-interleaved`). Offsets of rows in 16 bits predict the failed calls of large
+read in chunks of another (`codes-interleaved`), and numbered scales those that are read in another order than
+they are written in (`scales-interleaved`). Offsets of rows in 16 bits predict the failed calls of large
 matrices (`rows-begin-elsewhere`). Products in which a step has a chosen value show what becomes of it: a
 code, a scale, the product of two scales, a weight, the sum of a block, its term, an output. What came of many
 values is a rounding, or a condition and what such values become (`values-changed`, `outputs-changed`); values

@@ -91,3 +91,48 @@ def test_a_right_product_has_none() -> None:
     """Where every code stands in its own place nothing is said."""
     session = InProcessSession(Reference, [MUL_MAT])
     assert interleaved_facts(session, []) == []
+
+
+class ScalesApart(Reference):
+    """A kernel whose panels of rows of one side have their scales in an order in which they are not read."""
+
+    def __init__(self, side: str, panel: int, order: str) -> None:
+        super().__init__()
+        self._side, self._panel, self._order = side, panel, order
+
+    def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        """Multiply with the scales that are read."""
+        nb = k // 32
+        of_w = layout.as_blocks(w[: m * nb * 34].tobytes()).reshape(m, nb).copy()
+        of_x = quantize_row(x[: n * k].reshape(n, k)).reshape(n, nb).copy()
+        given = of_w if self._side == "w" else of_x
+        for start in range(0, len(given), self._panel):
+            panel = given["weight_scale"][start : start + self._panel]
+            rows = len(panel)
+            written, read = np.zeros(nb * self._panel, np.float16), np.zeros((rows, nb), np.float16)
+            for r, b in np.ndindex(rows, nb):
+                written[r * nb + b if self._order == "by-block" else b * rows + r] = panel[r, b]
+            for r, b in np.ndindex(rows, nb):
+                by_row = self._order == "by-row"
+                apart = self._panel if self._order == "last-panel" else rows
+                read[r, b] = written[r * nb + b if by_row else b * apart + r]
+            given["weight_scale"][start : start + rows] = read
+        sums = np.einsum("nbe,mbe->nmb", of_x["weight_qs"].astype(np.int64), of_w["weight_qs"])
+        scales = of_x["weight_scale"].astype(np.float64)[:, np.newaxis] * of_w["weight_scale"]
+        out[: m * n] = (sums * scales).sum(axis=2).astype(np.float32).reshape(-1)
+
+
+@pytest.mark.parametrize(
+    ("side", "panel", "order"),
+    [("w", 4, "last-panel"), ("x", 8, "last-panel"), ("w", 4, "by-row"), ("w", 8, "by-block")],
+)
+def test_scales_in_two_orders(side: str, panel: int, order: str) -> None:
+    """Panel and order are measured, and every failed call is explained."""
+    kernel = ScalesApart(side, panel, order)
+    session = InProcessSession(lambda: kernel, [MUL_MAT])
+    failures = _failures(session)
+    (fact,) = facts_of_products(session, failures)
+    assert (fact.fact, fact.rule) == ("scales-interleaved", "Q8A8-MUL-6")
+    assert fact.where == {"side": side, "panel": panel, "order": order}
+    assert len(fact.explained(failures)) == len(failures) > 2
+    assert fact.evidence

@@ -14,6 +14,7 @@ from q8a8_conformance.diagnosis.products.interleaved import interleaved_facts
 from q8a8_conformance.diagnosis.products.judged import jointly
 from q8a8_conformance.diagnosis.products.laws import law_facts
 from q8a8_conformance.diagnosis.products.offsets import offset_facts
+from q8a8_conformance.diagnosis.products.packed_scales import packed_scale_facts
 from q8a8_conformance.diagnosis.products.placements import placement_facts
 from q8a8_conformance.diagnosis.products.places import is_of_any_shape, place_facts
 from q8a8_conformance.diagnosis.products.segments import segment_facts
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from q8a8_conformance.results.observations import CallResult, Failure
     from q8a8_conformance.reveal.quantizers.calls import AnySession
 
+PACKING = (interleaved_facts, packed_scale_facts)
+"""Experiments on panels of rows."""
+
 BLOCK = 32
 """Elements of a row of one block."""
 
@@ -47,7 +51,7 @@ def facts_of_products(session: AnySession, failures: Sequence[Failure]) -> list[
     is_of_several = all(one.call.n > 32 for one in failures)
     first = (segment_facts, step_facts) if is_of_several else (step_facts, segment_facts)
     facts: list[Fact] = []
-    for look in (wrapped_facts, offset_facts, interleaved_facts, amax_facts, *first):
+    for look in (wrapped_facts, offset_facts, *PACKING, amax_facts, *first):
         if left := left_of(failures, facts):
             facts += [fact for fact in look(session, left) if fact.explained(left)]
     if left := left_of(failures, facts):
