@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 SCALE_BITS = range(8, 33)
 """Bits behind the point of integers that scales, or products of them, are converted to."""
 
+SIGNIFICANT = range(12, 22)
+"""Significant bits of a product of two scales, which has 22, as a fixed-point multiplier keeps them."""
+
 WIDTHS = (32, 40, 48, 64)
 """Bits of integers that terms are converted to."""
 
@@ -139,11 +142,21 @@ def scale_products() -> tuple[Candidate, ...]:
         more.append(
             (f"fixed-point-{bits}", "Q8A8-DOT-2", sentence, lambda dx, dy, bits=bits: _cut(dx * dy, bits))
         )
+    for bits, (word, to) in itertools.product(SIGNIFICANT, WAYS):
+        sentence = f"The product of the scales is {word} to {bits} significant bits."
+        step = partial(_shortened, bits=bits, to=to)
+        more.append((f"{bits}-bits-{word}", "Q8A8-DOT-2", sentence, step))
     fix = "Multiply x's scale by y's, in float32."
     return (
         *(_from_catalogue("scale-product", slug, scale_product=_wide(slug)) for slug in named),
         *(Candidate("scale-product", {"as": n}, r, s, fix, "", {"scale_product": f}) for n, r, s, f in more),
     )
+
+
+def _shortened(dx: Array, dy: Array, bits: int, to: Step) -> Array:
+    """Return products of scales with so many significant bits."""
+    fraction, exponent = np.frexp(np.asarray(dx * dy, np.float64))
+    return np.asarray(np.ldexp(to(np.ldexp(fraction, bits)), exponent - bits))
 
 
 def factors(one: float) -> Iterator[Candidate]:
