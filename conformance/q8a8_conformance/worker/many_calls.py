@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import mmap
 from contextlib import suppress
 from pathlib import Path
@@ -94,6 +95,7 @@ class ManyCalls:
         *,
         in_threads: bool = False,
     ) -> None:
+        self._in_threads = in_threads
         self._enough = _ENOUGH_THREADS if in_threads else _ENOUGH_CALLS
         self.done = 0
         self.differs = False
@@ -112,16 +114,22 @@ class ManyCalls:
         grown = []
         each = calls // _PARTS
         for part in (*[each] * (_PARTS - 1), calls - each * (_PARTS - 1)):
-            before = (_allocated(), _mapped())
+            before = self._in_use()
             if not self._run(part):
                 return
-            grown.append([now - old for now, old in zip((_allocated(), _mapped()), before, strict=True)])
+            grown.append([now - old for now, old in zip(self._in_use(), before, strict=True)])
         allocated = _LEAST_ALLOCATED if calls >= self._enough else _LEAST_GROWTH
         limits = {"allocated": allocated, "mapped": _LEAST_GROWTH}
         for (name, least), *growth in zip(limits.items(), *grown, strict=True):
             if min(growth) >= max(least, _KEPT_BYTES * each):
                 self.kept = f"{name} memory grows by {sum(growth) / calls:.0f} bytes a call, in {calls} calls"
                 return
+
+    def _in_use(self) -> tuple[int, int]:
+        """Return the bytes that are allocated, and mapped."""
+        if self._in_threads:
+            gc.collect()  # (What the interpreter keeps of a thread that has ended is some 35 bytes.)
+        return _allocated(), _mapped()
 
     def _run(self, calls: int) -> bool:
         """Make so many calls; return False after one with another result."""

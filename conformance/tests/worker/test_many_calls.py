@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -110,3 +112,21 @@ def test_each_byte_is_compared(size: int) -> None:
         wrong = bytearray(source.raw)
         wrong[place] ^= 0x80
         assert step.many([(*outputs[0][:2], bytes(wrong))], 5) == -1
+
+
+def test_threads_that_have_ended_are_no_growth_of_a_kernel() -> None:
+    """What the interpreter keeps of them until its next collection is not counted."""
+    many = ManyCalls(_thread, [], [], in_threads=True)
+    held: list[list[int]] = []
+    for _ in range(6):
+        before = many._in_use()
+        for _ in range(50):
+            _thread()
+        held.append([now - old for now, old in zip(many._in_use(), before, strict=True)])
+    assert median(allocated for allocated, _ in held) < 512
+
+
+def _thread() -> None:
+    thread = threading.Thread(target=int)
+    thread.start()
+    thread.join()
