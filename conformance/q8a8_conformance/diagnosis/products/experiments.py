@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from q8a8_conformance.diagnosis.facts import left_of
 from q8a8_conformance.diagnosis.products.dots import dot_facts_of_products
@@ -23,20 +26,23 @@ from q8a8_conformance.diagnosis.products.steps import step_facts
 from q8a8_conformance.diagnosis.products.wrapped import wrapped_facts
 from q8a8_conformance.diagnosis.products.zero_rows import zero_row_facts
 from q8a8_conformance.diagnosis.quantizers.values import AGAIN, state_facts
+from q8a8_conformance.inputs import calls, mul_mat_rows
 from q8a8_conformance.protocol.session import CallRefused
+from q8a8_conformance.results.expected_product import outputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from q8a8_conformance.diagnosis.facts import Explains, Fact
+    from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult, Failure
     from q8a8_conformance.reveal.quantizers.calls import AnySession
 
 PACKING = (interleaved_facts, packed_scale_facts)
 """Experiments on panels of rows."""
 
-BLOCK = 32
-"""Elements of a row of one block."""
+BLOCK, LONGEST = 32, 64
+"""Elements of a row of one block, and blocks of the longest row that may be a single panel."""
 
 NEARLY_ALL = 10
 """One of so many calls may be left unexplained, where two mistakes meet in an output."""
@@ -71,7 +77,10 @@ def _sources_of_products(session: AnySession, failures: Sequence[Failure]) -> li
 
 def _terms_of_products(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
     """Return what outputs that are at their places are made of."""
-    facts = law_facts(session, failures)
+    short = _first_row_alone(session, failures)
+    # (In rows of one panel another row's last panel is its first one, too.)
+    longer = [one for one in failures if one.call.n > BLOCK * short]
+    facts = law_facts(session, longer, short + 1) if longer else []
     zero: list[Fact] = []
     joint = _with_recipes(session, facts, failures)
     if len(joint) > len(facts):
@@ -90,13 +99,31 @@ def _terms_of_products(session: AnySession, failures: Sequence[Failure]) -> list
     return facts
 
 
+def _first_row_alone(session: AnySession, failures: Sequence[Failure]) -> int:
+    """Return the most blocks of a row up to which all rows of x come out as the first one; 0 for none."""
+    alike: dict[int, bool] = {}
+    for one in failures:
+        if one.call.n and one.call.bx > 1:
+            nb = one.call.n // BLOCK
+            alike[nb] = alike.get(nb, True) and _is_alike(one.call, one.outputs)
+    short = max(itertools.takewhile(lambda nb: alike[nb], sorted(alike)), default=0)
+    while 0 < short < LONGEST:
+        call = calls.mul_mat(*mul_mat_rows.exact(2, 3, short + 1))
+        if not _is_alike(call, session.call(call).outputs):
+            break
+        short += 1
+    return short
+
+
+def _is_alike(call: Call, outputs: Sequence[bytes | bytearray]) -> bool:
+    """Return whether all rows of outputs are the first one."""
+    out = outputs_of(call, bytes(outputs[0])).view(np.uint32)
+    return bool((out == out[:1]).all())
+
+
 def _with_places(session: AnySession, laws: Sequence[Fact], failures: Sequence[Failure]) -> list[Fact]:
     """Return laws, and facts of whole outputs: those that explain more, and what others explain besides."""
     places = place_facts(session, failures)
-    rest = left_of(failures, places)
-    if not laws and places and rest and (least := min(one.call.n for one in rest) // BLOCK) > 1:
-        # (In rows of one panel another row's last panel is its first one, too.)
-        laws = law_facts(session, rest, least)
     left = left_of(failures, laws)
     of_any = [fact for fact in places if is_of_any_shape(fact)]
     # (Laws together explain what a fact by itself does not.)
