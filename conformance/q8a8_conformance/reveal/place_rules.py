@@ -23,7 +23,7 @@ class _Kind(NamedTuple):
     length: str = ""
 
 
-def _shares(n: Any, of: int, unit: int) -> Any:  # noqa: ANN401 - a number, or several
+def _shares(n: Array | int, of: int, unit: int) -> Array | int:
     """Return how many places are in so many equal shares of n, each rounded down to a multiple of a unit."""
     return n // of // unit * unit * of
 

@@ -10,15 +10,13 @@ from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8.abi import Reference
-from q8a8.matmul import mul_mat
 from q8a8.quantize import quantize_row
 from q8a8_conformance.diagnosis.products.experiments import facts_of_products
 from q8a8_conformance.diagnosis.products.interleaved import interleaved_facts
 from q8a8_conformance.faults.in_process import InProcessSession
-from q8a8_conformance.inputs import mul_mat_rows
 from q8a8_conformance.inputs.calls import MUL_MAT
-from q8a8_conformance.inputs.calls import mul_mat as product_call
-from q8a8_conformance.results.observations import Failure
+
+from .product_calls import failed_products
 
 Array = NDArray[Any]
 
@@ -58,15 +56,8 @@ class Repacks(Reference):
         out[: m * n] = (sums * scales).sum(axis=2).astype(np.float32).reshape(-1)
 
 
-def _failures(session: InProcessSession) -> list[Failure]:
-    found = []
-    for seed, shape in enumerate(((1, 1, 1), (3, 2, 2), (5, 3, 1), (4, 4, 3), (9, 7, 2), (6, 13, 4))):
-        w, x = mul_mat_rows.exact(*shape, seed)
-        call = product_call(w, x)
-        expected, outputs = (mul_mat(w, x).astype("<f4").tobytes(),), session.call(call).outputs
-        if outputs != expected:
-            found.append(Failure(call, outputs, expected))
-    return found
+SHAPES = ((1, 1, 1), (3, 2, 2), (5, 3, 1), (4, 4, 3), (9, 7, 2), (6, 13, 4))
+"""m, n and blocks of a row of the calls that are made."""
 
 
 @pytest.mark.parametrize(
@@ -77,7 +68,7 @@ def test_chunks_of_two_sizes(side: str, panel: int, written: int, read: int, onl
     """Panel, chunks and rows are measured, and every failed call is explained."""
     kernel = Repacks(side, panel, written, read, only_rest=only_rest)
     session = InProcessSession(lambda: kernel, [MUL_MAT])
-    failures = _failures(session)
+    failures = failed_products(session, SHAPES)
     (fact,) = facts_of_products(session, failures)
     where = {"side": side, "panel": panel, "written": written, "read": read}
     assert (fact.fact, fact.rule) == ("codes-interleaved", "Q8A8-MUL-6")
@@ -130,7 +121,7 @@ def test_scales_in_two_orders(side: str, panel: int, order: str) -> None:
     """Panel and order are measured, and every failed call is explained."""
     kernel = ScalesApart(side, panel, order)
     session = InProcessSession(lambda: kernel, [MUL_MAT])
-    failures = _failures(session)
+    failures = failed_products(session, SHAPES)
     (fact,) = facts_of_products(session, failures)
     assert (fact.fact, fact.rule) == ("scales-interleaved", "Q8A8-MUL-6")
     assert fact.where == {"side": side, "panel": panel, "order": order}

@@ -9,15 +9,13 @@ from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8.abi import Reference
-from q8a8.matmul import mul_mat
 from q8a8.quantize import quantize_row
 from q8a8_conformance.diagnosis.products.experiments import facts_of_products
 from q8a8_conformance.diagnosis.products.terms import terms_of
 from q8a8_conformance.faults.in_process import InProcessSession
-from q8a8_conformance.inputs import mul_mat_rows
 from q8a8_conformance.inputs.calls import MUL_MAT
-from q8a8_conformance.inputs.calls import mul_mat as product_call
-from q8a8_conformance.results.observations import Failure
+
+from .product_calls import failed_products
 
 Array = NDArray[Any]
 
@@ -32,13 +30,8 @@ def _sides(k: int, w: Array, x: Array, m: int, n: int) -> tuple[tuple[Array, Arr
 
 def _facts_of(kernel: type[Reference]) -> tuple[list[str], int, int]:
     """Return the sentences about a kernel, how many calls they explain, and how many have failed."""
-    session, failures = InProcessSession(kernel, [MUL_MAT]), []
-    for seed, shape in enumerate(SHAPES):
-        w, x = mul_mat_rows.exact(*shape, seed)
-        call = product_call(w, x)
-        expected, outputs = (mul_mat(w, x).astype("<f4").tobytes(),), session.call(call).outputs
-        if outputs != expected:
-            failures.append(Failure(call, outputs, expected))
+    session = InProcessSession(kernel, [MUL_MAT])
+    failures = failed_products(session, SHAPES)
     facts = facts_of_products(session, failures)
     explained = sum(any(fact.explains(one) for fact in facts) for one in failures)
     return [fact.sentence for fact in facts], explained, len(failures)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,26 +14,17 @@ from q8a8.matmul import mul_mat
 from q8a8_conformance.diagnosis.products.varying import varying_facts
 from q8a8_conformance.diagnosis.products.wrapped import wrapped_facts
 from q8a8_conformance.faults.in_process import InProcessSession
-from q8a8_conformance.inputs import mul_mat_rows
 from q8a8_conformance.inputs.calls import MUL_MAT
-from q8a8_conformance.inputs.calls import mul_mat as product_call
-from q8a8_conformance.results.observations import Failure
+
+from .product_calls import failed_products
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Array = NDArray[Any]
 
 
-def _failures(session: InProcessSession, *shapes: tuple[int, int, int]) -> list[Failure]:
-    found = []
-    for seed, shape in enumerate(shapes):
-        w, x = mul_mat_rows.exact(*shape, seed)
-        call = product_call(w, x)
-        expected, outputs = (mul_mat(w, x).astype("<f4").tobytes(),), session.call(call).outputs
-        if outputs != expected:
-            found.append(Failure(call, outputs, expected))
-    return found
-
-
-def _wraps(side: str, size_of: Any, per_unit: float) -> type[Reference]:  # noqa: ANN401 - a function of k
+def _wraps(side: str, size_of: Callable[[int], int], per_unit: float) -> type[Reference]:
     class Wraps(Reference):
         """A kernel that keeps the offset of a row in sixteen bits."""
 
@@ -59,11 +50,13 @@ def _wraps(side: str, size_of: Any, per_unit: float) -> type[Reference]:  # noqa
         ("w", "elements", lambda k: k, 34 / 32),
     ],
 )
-def test_an_offset_in_sixteen_bits(side: str, unit: str, size_of: Any, per_unit: float) -> None:  # noqa: ANN401
+def test_an_offset_in_sixteen_bits(
+    side: str, unit: str, size_of: Callable[[int], int], per_unit: float
+) -> None:
     """Side and unit are found from the failed calls, and explain them."""
     session = InProcessSession(_wraps(side, size_of, per_unit), [MUL_MAT])
     large = ((3, 700, 4), (2, 150, 17)) if side == "x" else ((700, 3, 4), (150, 2, 17))
-    failures = _failures(session, (3, 5, 2), *large)
+    failures = failed_products(session, [(3, 5, 2), *large])
     assert len(failures) == 2
     (fact,) = wrapped_facts(session, failures)
     assert (fact.fact, fact.rule) == ("rows-begin-elsewhere", "Q8A8-MUL-6")
@@ -93,7 +86,7 @@ class DoesNotWait(Reference):
 def test_threads_that_do_not_wait() -> None:
     """Halves of both sides, and the size from which on it is so, are measured."""
     session = InProcessSession(DoesNotWait, [MUL_MAT])
-    failures = _failures(session, (8, 8, 3), (64, 32, 1), (40, 40, 2), (65, 33, 3), (128, 64, 1))
+    failures = failed_products(session, [(8, 8, 3), (64, 32, 1), (40, 40, 2), (65, 33, 3), (128, 64, 1)])
     assert len(failures) == 4
     (fact,) = varying_facts(session, failures)
     assert (fact.fact, fact.rule) == ("depends-on-more-than-inputs", "Q8A8-ENV-2")
@@ -113,7 +106,7 @@ class Corner(Reference):
 def test_what_is_wrong_each_time_does_not_vary() -> None:
     """Outputs of halves of the rows that are wrong when a call comes again, too, are another matter."""
     session = InProcessSession(Corner, [MUL_MAT])
-    failures = _failures(session, (8, 8, 3), (64, 32, 1))
+    failures = failed_products(session, [(8, 8, 3), (64, 32, 1)])
     assert len(failures) == 2
     assert varying_facts(session, failures) == []
 
@@ -121,6 +114,6 @@ def test_what_is_wrong_each_time_does_not_vary() -> None:
 def test_a_right_product_varies_in_nothing() -> None:
     """Calls of a product that failed for another reason, and are right again, are not taken for such ones."""
     session = InProcessSession(Reference, [MUL_MAT])
-    (failure,) = _failures(InProcessSession(DoesNotWait, [MUL_MAT]), (64, 32, 1))
+    (failure,) = failed_products(InProcessSession(DoesNotWait, [MUL_MAT]), [(64, 32, 1)])
     assert varying_facts(session, [failure]) == []
     assert wrapped_facts(session, [failure]) == []

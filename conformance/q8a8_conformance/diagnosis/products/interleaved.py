@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from q8a8 import layout
-from q8a8.matmul import mul_mat
-from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
+from q8a8_conformance.diagnosis.facts import Fact, remembered
 from q8a8_conformance.diagnosis.products.judged import (
     Given,
     accounts_for_all,
     agreeing,
     quantized,
+    shown,
     wrong_outputs,
 )
 from q8a8_conformance.diagnosis.products.sources import sums
 from q8a8_conformance.inputs import calls
-from q8a8_conformance.results.expected_product import matrices_of, outputs_of
+from q8a8_conformance.results.expected_product import outputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -182,19 +182,13 @@ def _call(side: str, codes: Array) -> Call:
 
 
 def _fact(session: AnySession, one: Interleaved) -> Fact:
-    shown: tuple[Evidence, ...] = ()
-    for rows in ROWS:
-        call = _call(one.side, _own(rows) % BASE + 1)
-        actual = tuple(bytes(out) for out in session.call(call).outputs)
-        expected = mul_mat(*matrices_of(call)).astype("<f4")
-        if actual != (expected.tobytes(),):
-            text = f"{rows} rows of {one.side} whose codes are numbered, by rows of one code each"
-            shown = (Evidence(call, (expected.tobytes(),), actual, text),)
-            break
+    made = [
+        (call, session.call(call).outputs) for call in (_call(one.side, _own(n) % BASE + 1) for n in ROWS)
+    ]
     return Fact(
         *("codes-interleaved", {**vars(one)}, RULE, one.text, FIX, ""),
         function=calls.MUL_MAT,
-        evidence=shown,
+        evidence=shown([(call, tuple(map(bytes, outputs))) for call, outputs in made]),
         explains=remembered(partial(accounts_for_all, one.accounts)),
         outputs=one.accounts,
     )

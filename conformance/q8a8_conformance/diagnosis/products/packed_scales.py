@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from q8a8 import layout
-from q8a8.matmul import mul_mat
-from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
+from q8a8_conformance.diagnosis.facts import Fact, remembered
 from q8a8_conformance.diagnosis.products.judged import (
     Given,
     accounts_for_all,
     agreeing,
     quantized,
+    shown,
     wrong_outputs,
 )
 from q8a8_conformance.diagnosis.products.sources import sums
 from q8a8_conformance.inputs import calls
-from q8a8_conformance.results.expected_product import matrices_of, outputs_of
+from q8a8_conformance.results.expected_product import outputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -149,19 +149,11 @@ def _call(side: str, rows: int, nb: int) -> Call:
 
 
 def _fact(session: AnySession, one: PackedScales) -> Fact:
-    shown: tuple[Evidence, ...] = ()
-    for shape in SHAPES:
-        call = _call(one.side, *shape)
-        actual = tuple(bytes(out) for out in session.call(call).outputs)
-        expected = (mul_mat(*matrices_of(call)).astype("<f4").tobytes(),)
-        if actual != expected:
-            text = f"{shape[0]} rows of {one.side} whose scales are numbered, by one row for each block"
-            shown = (Evidence(call, expected, actual, text),)
-            break
+    made = [(call, session.call(call).outputs) for call in (_call(one.side, *shape) for shape in SHAPES)]
     return Fact(
         *("scales-interleaved", {**vars(one)}, RULE, one.text, FIX, ""),
         function=calls.MUL_MAT,
-        evidence=shown,
+        evidence=shown([(call, tuple(map(bytes, outputs))) for call, outputs in made]),
         explains=remembered(partial(accounts_for_all, one.accounts)),
         outputs=one.accounts,
     )
