@@ -198,6 +198,7 @@ ROUNDINGS: Table = MappingProxyType(
         "add-half": lambda v: np.trunc(v + np.copysign(F32(0.5), v)),
         "floor-add-half": lambda v: np.floor(v + F32(0.5)),
         "truncate-add-half": lambda v: np.trunc(v + F32(0.5)),
+        "offset-add-half": lambda v: np.trunc(v + F32(128.5)) - F32(128),
         "truncate": np.trunc,
         "floor": np.floor,
         "ceil": np.ceil,

@@ -26,6 +26,10 @@ class NoAnswerError(Exception):
     """Raised where the kernel does not return from a call."""
 
 
+class NoSuchCallError(NoAnswerError):
+    """Raised where there is no such call: activations of a product do not become every code."""
+
+
 class Dot:
     """A dot product under experiment.
 

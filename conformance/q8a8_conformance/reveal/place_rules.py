@@ -49,6 +49,10 @@ _KINDS: Mapping[str, _Kind] = {
         lambda i, n, a, b: (i % a == b) & (i < n - n % a), ("modulus", "remainder"),
         "{noun} {b} of every whole group of {a}",
     ),
+    "modulo-but-last": _Kind(
+        lambda i, n, a, b: (i % a == b) & (i + a < n), ("modulus", "remainder"),
+        "every {noun} whose number modulo {a} is {b} but the last",
+    ),
     "modulo-from": _Kind(lambda i, _n, a, b: i % a >= b, ("modulus", "least"), "", "{noun} % {a} >= {b}"),
     "modulo-until": _Kind(
         lambda i, _n, a, b: (i % a <= b) & (i % a > 0), ("modulus", "greatest"), "", "0 < {noun} % {a} <= {b}"
@@ -127,10 +131,15 @@ _KINDS: Mapping[str, _Kind] = {
         lambda i, n, a, b: i >= n - n // b * a, ("part", "of"),
         "every {noun} from {noun} {length} - {part} on",
     ),
+    "overlap-of-parts": _Kind(
+        lambda i, n, a, b: (i >= n - -(-n // b) * a) & (i < -(-n // b) * (b - a)), ("part", "of"),
+        "the {noun}s that the last of {b} parts of {part_up} shares with the one before",
+    ),
     "overlap": _Kind(
         lambda i, n, a, _b: (i >= n - a) & (i < n - n % a) & (n > a) & (n % a > 0), ("tile",),
         "the {noun}s from {length} - {a} to the last multiple of {a}, exclusive",
     ),
+    "but-last-few": _Kind(lambda i, n, a, _b: i < n - a, ("count",), "every {noun} but the last {a}"),
     "last-few": _Kind(lambda i, n, a, _b: i >= n - a, ("count",), "the last {a} {noun}s"),
     "last-tile": _Kind(
         lambda i, n, a, _b: i >= (n - 1) // a * a, ("tile",), "the last {noun}s, from a multiple of {a} on"

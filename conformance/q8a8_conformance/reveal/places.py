@@ -221,7 +221,7 @@ def _positions(hit: Mapping[int, Array]) -> Iterator[Condition]:
     yield from (Condition("but-first-of-tile", m, least) for m in REMAINDERS[1:5])
     yield from (Condition("last-of-tile", m) for m in REMAINDERS)
     yield from (Condition("before-last-tile", m) for m in REMAINDERS)
-    for kind in ("modulo", "modulo-whole"):
+    for kind in ("modulo", "modulo-whole", "modulo-but-last"):
         yield from (Condition(kind, m, int(numbers[0]) % m) for m in MODULI)
     yield from (Condition("whole", m) for m in REMAINDERS)
     yield from (Condition("between", m, s) for m in REMAINDERS for s in REMAINDERS if s < m)
@@ -238,10 +238,11 @@ def _positions(hit: Mapping[int, Array]) -> Iterator[Condition]:
     for kind in ("from-part-up", "until-part-up"):
         yield from (Condition(kind, *part) for part in PARTS)
     yield from (Condition("filling", m) for m in REMAINDERS[1:5])
+    yield from (Condition("overlap-of-parts", 1, of) for of in SHARES)
     yield Condition("not-last")
     for kind in ("overlap", "last-tile", "later-tiles"):
         yield from (Condition(kind, m) for m in REMAINDERS)
-    yield from (Condition("last-few", m) for m in FEW)
+    yield from (Condition(kind, m) for kind in ("last-few", "but-last-few") for m in FEW)
     yield from _rare_positions()
 
 

@@ -43,6 +43,9 @@ RULES = [
     Rule(Condition("before-last-tile", 32)),
     Rule(Condition("modulo", 8, 3)),
     Rule(Condition("modulo-whole", 4, 2)),
+    Rule(Condition("modulo-but-last", 4, 3)),
+    Rule(Condition("but-last-few", 4)),
+    Rule(Condition("overlap-of-parts", 1, 4)),
     Rule(Condition("beyond-wrap", 256)),
     Rule(Condition("beyond-wrap", 900)),
 ]
