@@ -9,11 +9,13 @@ Every death costs a new worker, and a hang the time-out as well. So a call is no
 
 Calls with guard pages, at an offset, under other modes or of several threads are counted apart from plain
 ones: their deaths say nothing about those, though a function that dies in plain calls dies in others, too.
+Where deaths have cost too much, one that hangs anywhere counts as one that hangs in plain calls.
 
 The first call that hangs may take the whole time limit, or half of it where its function has returned before
-in the same process. From then on a call may take a small multiple of the slowest one that returned, by its
-length; where a function is called for the first time in a process it may have to warm up, and such calls are
-compared among themselves, as are calls that are repeated often or made by several threads.
+in the same process. From then on a call may take a small multiple of the slowest one of its function that
+returned and is about as long, or of any function's where none of its own has. Where a function is called for
+the first time in a process it may have to warm up: such calls are compared among themselves, as are calls
+that are repeated often or made by several threads.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ QUANTUM_SECONDS = 0.5
 """A restart costs a multiple of this, which is more than an ordinary one takes: so the same calls are made in
 every run."""
 
-HALVED_ABOVE_SECONDS = 5.0
+HALVED_ABOVE_SECONDS = 4.0
 """The time limit is not halved to less than this."""
 
 FLOOR_SECONDS, FIRST_FLOOR_SECONDS = 0.5, 1.0
@@ -54,7 +56,7 @@ SLOWER, FIRST_SLOWER, MUCH_SLOWER = 5.0, 3.0, 20.0
 MANY = 10
 """Repetitions from which on a call is compared with other calls that are many."""
 
-OVERHEAD_BLOCKS = 32
+OVERHEAD_BLOCKS = 64
 """A call costs about as much as so many blocks, besides those of its rows."""
 
 
@@ -65,6 +67,7 @@ class _Function:
     died: dict[tuple[int, bool], list[int]] = field(default_factory=dict)
     longest: dict[tuple[int, bool], int] = field(default_factory=dict)
     by_rules: Counter[tuple[tuple[int, bool], tuple[str, ...]]] = field(default_factory=Counter)
+    hung: list[int] = field(default_factory=list)
 
 
 class Deaths:
@@ -79,8 +82,8 @@ class Deaths:
         """Whether deaths have cost so much that no function may die again."""
         return self.seconds > MAX_SECONDS
 
-    def add(self, call: Call, rules: tuple[str, ...], restart: float, timeout: float = 0.0) -> None:
-        """Add a call that died in a case about these rules: what a restart takes, and the time-out of a hang.
+    def add(self, call: Call, rules: tuple[str, ...], restart: float, timeout: float | None = None) -> None:
+        """Add a call that died in a case about these rules: what a restart takes, and what a hang costs.
 
         How long a call took until it crashed does not count: that depends on what else the machine does.
         """
@@ -88,7 +91,9 @@ class Deaths:
         conditions = _conditions(call)
         state.died.setdefault(conditions, []).append(call.n)
         state.by_rules[conditions, rules] += 1
-        self.seconds += QUANTUM_SECONDS * ceil(restart / QUANTUM_SECONDS) + timeout
+        if timeout is not None:
+            state.hung.append(call.n)
+        self.seconds += QUANTUM_SECONDS * ceil(restart / QUANTUM_SECONDS) + (timeout or 0.0)
 
     def add_return(self, call: Call) -> None:
         """Add a call that returned."""
@@ -112,6 +117,7 @@ class Deaths:
                     f"{len(hopeless)} times: longer ones are not made"
                 )
         plain = [n for (_, placed), lengths in state.died.items() if not placed for n in lengths]
+        plain += state.hung
         shortest = min([*plain, *state.died.get(conditions, ())], default=call.n + 1)
         if (plain or conditions in state.died) and (call.nrc, False) not in state.longest:
             shortest = 0  # None has returned, so that there is no hope for shorter ones.
@@ -138,7 +144,8 @@ class Timeouts:
     def __init__(self, limit: float) -> None:
         self._limit = limit
         self._hung: set[str] = set()
-        self._rates: dict[bool, float] = {}
+        self._slowest: defaultdict[tuple[bool, str], dict[int, float]] = defaultdict(dict)
+        # By calls of many, and function: seconds by the power of two that their work is below.
         self._slowest_first = 0.0
 
     @property
@@ -160,9 +167,10 @@ class Timeouts:
             floor = FLOOR_SECONDS if call.function in self._hung else FIRST_FLOOR_SECONDS
             return min(self._limit, max(floor, FIRST_SLOWER * self._slowest_first))
         half = max(self._limit / 2, min(self._limit, HALVED_ABOVE_SECONDS))
-        if many and many not in self._rates:
+        expected = self._expected(call, many=many)
+        if many and not expected:
             return half if self._hung else self._limit
-        expected = self._rates[many] * _work(call) if many in self._rates else self._slowest_first
+        expected = expected or self._slowest_first
         if not self._hung:
             return min(self._limit, max(half, MUCH_SLOWER * expected))
         return min(self._limit, max(MANY_FLOOR_SECONDS if many else FLOOR_SECONDS, SLOWER * expected))
@@ -173,7 +181,24 @@ class Timeouts:
         if first and not many:
             self._slowest_first = max(self._slowest_first, seconds)
         else:
-            self._rates[many] = max(self._rates.get(many, 0.0), seconds / _work(call))
+            slowest, size = self._slowest[many, call.function], _work(call).bit_length()
+            slowest[size] = max(slowest.get(size, 0.0), seconds)
+
+    def _expected(self, call: Call, *, many: bool) -> float:
+        """Return what the slowest call about as long took, or a shorter one in proportion; 0 without any."""
+        slowest = self._slowest.get((many, call.function), {})
+        if not slowest:
+            for (of_many, _), others in self._slowest.items():
+                for size, seconds in others.items() if of_many == many else ():
+                    slowest[size] = max(slowest.get(size, 0.0), seconds)
+        if not slowest:
+            return 0.0
+        work = _work(call)
+        longest = max(slowest)
+        if work >> longest:
+            return slowest[longest] * work / (1 << longest - 1)
+        enough = min(size for size in slowest if not work >> size)
+        return max(seconds for size, seconds in slowest.items() if size <= enough)
 
     def add_hang(self, function: str) -> None:
         """Add a call of a function that hung."""
@@ -194,4 +219,4 @@ def _is_many(call: Call) -> bool:
 
 def _work(call: Call) -> int:
     """Return about how much a call has to do, in blocks."""
-    return (call.n // 32 + OVERHEAD_BLOCKS) * call.nrc**2 * call.repeat * call.threads
+    return (call.n // 32 * call.nrc**2 + OVERHEAD_BLOCKS) * call.repeat * call.threads

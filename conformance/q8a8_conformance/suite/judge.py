@@ -63,8 +63,6 @@ class Judge:
     ----------
     records
         The outcomes of the case so far.
-    wrong_by_themselves
-        How many of its calls were wrong as the first one of a process, too.
     """
 
     def __init__(
@@ -85,7 +83,6 @@ class Judge:
         self._calls = KernelCalls(target, recipes, self.records)
         self._wanted = wanted
         self._kept: Counter[tuple[str, ...]] = Counter()
-        self.wrong_by_themselves = 0
 
     def require(self, function: str, *capabilities: str) -> None:
         """Leave the case as not run unless the kernel has the function and the worker the capabilities."""

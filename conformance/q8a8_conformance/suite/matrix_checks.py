@@ -10,7 +10,6 @@ import numpy as np
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.results.expected_product import ExpectedProduct, outputs_of
 from q8a8_conformance.suite.case_records import VARIES
-from q8a8_conformance.suite.deaths import HANDFUL
 from q8a8_conformance.suite.wrong_outputs import describe
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def judge_product(judge: Judge, w: Array, x: Array, *, exact: bool, out: bytes |
 def judge_again(judge: Judge, known: Known, call: Call, message: str) -> bool:
     """Make a call that earlier ones may influence; return whether it is right, or wrong by itself.
 
-    After a handful of calls of a case that were, no more processes are started to see whether others are.
+    Where some were, no more processes are started to see whether others are.
 
     Parameters
     ----------
@@ -82,11 +81,11 @@ def judge_again(judge: Judge, known: Known, call: Call, message: str) -> bool:
         What it means if it is right only as the first one of a process: that breaks Q8A8-ENV-2.
     """
     actual = judge.run(call, at=call)
-    if actual == known.expected or judge.wrong_by_themselves >= HANDFUL:
+    if actual == known.expected or judge.target.is_known_wrong(call.function):
         return True
     judge.target.restart()
     if judge.run(known.call, at=known.call) != known.expected:
-        judge.wrong_by_themselves += 1
+        judge.target.wrong_anew[call.function] += 1
         return True  # Cases about values find that.
     judge.fail((VARIES,), message, known.call, expected=known.expected, actual=actual)
     judge.target.observations.add_failure(known.call, actual, known.expected)

@@ -9,6 +9,7 @@ What deaths may cost in all is limited (`deaths`): the verdict is ``crashed`` by
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,9 @@ DIRTY_MEMORY = {"MALLOC_PERTURB_": "129"}
 """A variable by which glibc fills what `malloc` gives: with the bits that 129 has not."""
 MAX_PLACED_FAILURES = 6
 """Failures of a function in placed calls after which its ordinary calls are made plainly."""
+ENOUGH_WRONG = 4
+"""Calls of a function that are wrong in a new process, too, until its values are taken to be wrong."""
+
 SLOW_START_SECONDS = 0.7
 """What a start and the first call may take, until it is avoided to start again."""
 
@@ -114,6 +118,8 @@ class Target:
         for others.
     rules
         The rules that the current case is about.
+    wrong_anew
+        How many calls of each function were wrong as the first ones of a process, too.
     """
 
     def __init__(self, session: Session, profile: str, timeout: float, *, remote: bool = False) -> None:
@@ -133,6 +139,7 @@ class Target:
         self.call_seconds_of_last = 0.0
         self.later: dict[Call, tuple[bytes, ...] | None] = {}
         self.rules: tuple[str, ...] = ()
+        self.wrong_anew: Counter[str] = Counter()
         self._lost = ""
         self._is_fresh = False
         self._elsewhere: dict[int, Target] = {}
@@ -153,6 +160,10 @@ class Target:
         for capability in capabilities:
             if capability not in self.hello.capabilities:
                 raise NotRunError(f"the worker has no capability {capability!r}")
+
+    def is_known_wrong(self, function: str) -> bool:
+        """Return whether enough calls of a function were wrong in a new process: to begin one takes long."""
+        return self.wrong_anew[function] >= ENOUGH_WRONG
 
     def call(self, call: Call, *, regardless: bool = False) -> Result:
         """Make one call.
@@ -249,12 +260,13 @@ class Target:
 
     def _add_death(self, call: Call, seconds: float, *, hung: bool) -> None:
         """Take note of a call that died, with what it cost."""
-        first_hang = hung and not self._timeouts.has_hung
+        cost = None
         if hung:
+            cost = seconds if self._timeouts.has_hung else 0.0
             self._timeouts.add_hang(call.function)
         # The next process takes about as long to start and to warm up.
         restart = self.session.start_seconds + self._timeouts.warm_up_seconds
-        self._deaths.add(call, self.rules, restart, seconds if hung and not first_hang else 0.0)
+        self._deaths.add(call, self.rules, restart, cost)
         if not call.options and call.threads == 1:
             # (A death only in guarded memory or among threads breaks a rule of its own.)
             self.observations.add_death(call, restart + seconds)

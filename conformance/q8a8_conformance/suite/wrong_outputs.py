@@ -69,15 +69,17 @@ def instead(actual: Array, expected: Array, wrong: Array) -> str:
     if (bits[wrong] == right.T.reshape(n, m)[wrong]).all() and np.unique(right).size > 1:
         return "they are out[j * n + i]: the result is transposed"
     places = np.argwhere(wrong)
-    steps = sorted(
-        product(range(1 - min(n, FARTHEST), min(n, FARTHEST)), range(1 - min(m, FARTHEST), min(m, FARTHEST))),
-        key=lambda step: abs(step[0]) + abs(step[1]),
+    low, high = places.min(axis=0), places.max(axis=0)
+    steps = product(
+        range(max(-low[0], 1 - FARTHEST), min(n - high[0], FARTHEST)),
+        range(max(-low[1], 1 - FARTHEST), min(m - high[1], FARTHEST)),
     )
-    for di, dj in steps[1:]:
-        i, j = places[:, 0] + di, places[:, 1] + dj
-        if i.min() < 0 or j.min() < 0 or i.max() >= n or j.max() >= m:
-            continue
-        if (bits[wrong] == right[i, j]).all():
+    i, j = places[0]
+    for di, dj in sorted(steps, key=lambda step: abs(step[0]) + abs(step[1])):
+        # (The first place rules out nearly all of them.)
+        if bits[i, j] == right[i + di, j + dj] and (
+            (bits[wrong] == right[places[:, 0] + di, places[:, 1] + dj]).all()
+        ):
             return f"they are the outputs of {' and '.join(filter(None, (_at('i', di), _at('j', dj))))}"
     for row in range(min(n, FARTHEST)):
         if (bits[wrong] == right[row, places[:, 1]]).all():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from q8a8_conformance.protocol.messages import NO_FAULTS, Fault
 from q8a8_conformance.worker.many_calls import ManyCalls
-from q8a8_conformance.worker.process_state import MANY_CALLS
+from q8a8_conformance.worker.process_state import MANY_CALLS, join
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -200,7 +200,7 @@ def _in_a_thread(step: Callable[[], object]) -> None:
     """Make a call of a library in a new thread, and wait until that has ended."""
     thread = threading.Thread(target=step)
     thread.start()
-    thread.join()
+    join(thread)
 
 
 def call_in_environment(
@@ -266,7 +266,7 @@ def run_concurrently(callers: list[Caller], repeat: int, seconds: float = 0.0) -
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            join(thread)
 
 
 @contextmanager

@@ -18,16 +18,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.protocol.messages import Fault, LoadChange
+from q8a8_conformance.worker.stopping import sleeps
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterator
 
     from q8a8_conformance.worker.fenv import FloatingPoint
 
 _LC_ALL = 6
 _SIGACTION_SIZE, _FLAGS_AT = 256, 8 + 128
+_NAP_SECONDS = 5e-5
 _THREAD_END_SECONDS = 0.1
-"""How long a thread that was joined may still be listed."""
+"""How long a thread that was joined may still be listed, if all threads sleep."""
+_BUSY_THREAD_SECONDS = 2.0
+"""How long it may be listed in any case."""
 MANY = 8
 """So many descriptors or threads more after many calls are no longer what a first call sets up."""
 MANY_CALLS = 1000
@@ -118,6 +123,21 @@ def count_threads() -> int:
     return _count("/proc/self/task")
 
 
+def _ready_threads() -> int:
+    """Return how many threads of the process do not sleep."""
+    return sum(not sleeps(int(task.name)) for task in Path("/proc/self/task").iterdir())
+
+
+def join(thread: threading.Thread) -> None:
+    """Wait for a thread's end, and until the system lists it no more: `Thread.join` is a moment too early.
+
+    A process is copied, and its threads are counted, only where there are no others.
+    """
+    thread.join()
+    while Path(f"/proc/self/task/{thread.native_id}").exists():
+        time.sleep(_NAP_SECONDS)
+
+
 def _count(folder: str) -> int:
     try:
         return sum(1 for _ in Path(folder).iterdir())
@@ -172,11 +192,19 @@ class ProcessState:
         return {name: _describe(old, new) for name, old, new in pairs if old != new}
 
     def threads_left(self) -> int:
-        """Return how many threads there are more now. A thread that has ended may still be listed: wait."""
-        deadline = time.monotonic() + _THREAD_END_SECONDS
+        """Return how many threads there are more now.
+
+        A thread that has ended may still be listed, for long on a busy machine: ready to run, not asleep.
+        """
+        start = last = time.monotonic()
         with _spare_descriptors():
-            while (more := count_threads() - self.threads) > 0 and time.monotonic() < deadline:
+            while (more := count_threads() - self.threads) > 0:
                 time.sleep(0.001)
+                now = time.monotonic()
+                if _ready_threads() > 1:  # (this one is)
+                    last = now
+                if now - last > _THREAD_END_SECONDS or now - start > _BUSY_THREAD_SECONDS:
+                    break
         return max(more, 0)
 
     def earlier_faults(self, after: ProcessState) -> tuple[Fault, list[str]]:

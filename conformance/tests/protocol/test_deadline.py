@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from q8a8_conformance.protocol import deadline as module
-from q8a8_conformance.protocol.deadline import Deadline, begin, clock, end, seconds_waiting
+from q8a8_conformance.protocol.deadline import Deadline, begin, clock, end, seconds_waiting, time_used
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +43,17 @@ def test_what_a_worker_waits_does_not_count(at: list[float]) -> None:
     at[0] += 1.0
     assert limit.has_passed
     end(worker)
+
+
+def test_a_slow_machine_has_longer(at: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit of two seconds is one of five where all takes 2.5 times as long, on the clock of limits two."""
+    monkeypatch.setattr(module, "slowness", 2.5)
+    limit, begun, begun_limits = Deadline(2.0), clock(), time_used()
+    at[0] += 4.9
+    assert not limit.has_passed
+    at[0] += 0.1
+    assert limit.has_passed
+    assert (clock() - begun, time_used() - begun_limits) == pytest.approx((5.0, 2.0))
 
 
 def test_a_worker_that_ends_takes_nothing_away(at: list[float]) -> None:

@@ -171,6 +171,15 @@ class TestDeaths:
         seen.add(other, RULES, 0.0)
         assert seen.reason_against(other, OTHERS)
 
+    @pytest.mark.parametrize("timeout", [None, 0.0])
+    def test_one_that_hangs_at_a_placement(self, timeout: float | None) -> None:
+        """It is not tried plainly once deaths have cost too much; one that crashes there is."""
+        seen = Deaths()
+        seen.add_return(dot(1))
+        seen.add(calls.with_options(dot(60), Option.GUARD_AFTER), RULES, MAX_SECONDS + 1, timeout)
+        assert bool(seen.reason_against(dot(60), OTHERS)) == (timeout is not None)
+        assert not seen.reason_against(dot(59), OTHERS)
+
 
 class TestTimeouts:
     """How long a call may take."""
@@ -187,22 +196,40 @@ class TestTimeouts:
         assert timeouts.of(dot(3), first=False) == 40.0
 
     def test_after_a_hang(self) -> None:
-        """A multiple of the slowest call that returned, by its length, but no less than a floor."""
+        """A multiple of the slowest call about as long that returned, but no less than a floor."""
         timeouts = Timeouts(LIMIT)
         timeouts.add_return(dot(32), 1.5, first=True)
-        timeouts.add_return(dot(32), 0.25, first=False)
+        timeouts.add_return(dot(36), 0.25, first=False)
         timeouts.add_hang(calls.DOT_REAL)
         assert timeouts.has_hung
         assert timeouts.warm_up_seconds == 1.5
         assert timeouts.of(dot(32), first=True) == 4.5
-        assert timeouts.of(dot(32), first=False) == 1.25
-        assert timeouts.of(dot(96), first=False) == 2.5
+        assert timeouts.of(dot(36), first=False) == 1.25
+        assert timeouts.of(dot(1), first=False) == 1.25
+        assert timeouts.of(dot(64), first=False) == 2.5
+        assert timeouts.of(replace(dot(16), nrc=2), first=False) == 2.5
+        assert timeouts.of(dot(192), first=False) == 5.0
+        timeouts.add_return(dot(1000), 0.5, first=False)
+        assert timeouts.of(dot(100), first=False) == 2.5
+        assert timeouts.of(dot(192), first=False) == 2.5
+        assert timeouts.of(dot(1984), first=False) == 5.0
+        timeouts.add_return(dot(1), 0.3, first=False)
+        assert timeouts.of(dot(1), first=False) == 1.5
         many = replace(dot(32), repeat=100)
         assert timeouts.of(many, first=True) == LIMIT / 2
         timeouts.add_return(many, 0.5, first=False)
-        assert timeouts.of(replace(many, repeat=200), first=True) == 5.0
+        assert timeouts.of(replace(many, repeat=200), first=True) == 2.5 * 19200 / 8192
         assert timeouts.of(many, first=False) == 2.5
-        assert timeouts.of(replace(many, repeat=20), first=False) == deaths.MANY_FLOOR_SECONDS
+        assert timeouts.of(replace(many, repeat=20), first=False) == 2.5
+
+    def test_other_functions(self) -> None:
+        """A function is compared with its own calls, and with those of all others where none has returned."""
+        timeouts = Timeouts(LIMIT)
+        timeouts.add_return(sample(calls.DOT_REAL, 36), 1.0, first=False)
+        timeouts.add_hang(calls.DOT)
+        assert timeouts.of(dot(36), first=False) == 5.0
+        timeouts.add_return(dot(36), 0.2, first=False)
+        assert timeouts.of(dot(36), first=False) == 1.0
 
     def test_the_floors(self) -> None:
         """A quick kernel has half a second, a second where a function may have to warm up."""
@@ -210,6 +237,9 @@ class TestTimeouts:
         timeouts.add_hang(calls.DOT)
         assert timeouts.of(dot(1), first=False) == deaths.FLOOR_SECONDS
         assert timeouts.of(dot(1), first=True) == deaths.FLOOR_SECONDS
+        many = replace(dot(1), repeat=100)
+        timeouts.add_return(many, 0.1, first=False)
+        assert timeouts.of(many, first=False) == deaths.MANY_FLOOR_SECONDS
         assert timeouts.of(sample(calls.DOT_REAL, 1), first=True) == deaths.FIRST_FLOOR_SECONDS
 
 
