@@ -216,7 +216,8 @@ def telling(n: int, seed: int) -> Array:
     codes[is_even] = codes[is_even, :1]
     # Some blocks are like the one before: they have its scale, its magnitude, one of its bytes; or its codes.
     for b in np.flatnonzero(rng.random(n) < (0.5 if seed == 1 else 0.2))[int(n < 3) :]:
-        mask = rng.choice((0xFFFF, 0xFFFF, 0x7FFF, 0x7FFF, 0xFF, 0xFF00, 0x7C00))
+        masks = 0xFFFF, 0xFFFF, 0x7FFF, 0x7FFF, 0xFF, 0xFF00, 0x7C00, 0xFFF, 0x3FF, 0xFFF0, 0xFFFC
+        mask = rng.choice(masks)
         other = (int(h[b - 1]) & mask) | (int(h[b] if mask < 0x7FFF else ~h[b - 1]) & ~mask & 0xFFFF)
         h[b] = other if b and other & 0x7C00 != 0x7C00 else h[b]
         count = rng.choice((0, 0, 1, 8, BLOCK))

@@ -39,9 +39,11 @@ from q8a8_conformance.diagnosis.dequantizers.state import (
     over_calls,
 )
 from q8a8_conformance.diagnosis.facts import Difference, Evidence, Fact, words
+from q8a8_conformance.diagnosis.limits import seconds_left
 from q8a8_conformance.diagnosis.measured_function import MeasuredFunction
 from q8a8_conformance.diagnosis.quantizers.values import state_facts
 from q8a8_conformance.inputs.calls import DEQUANTIZE
+from q8a8_conformance.protocol.deadline import Deadline
 from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.quantizers.words import ranges
 
@@ -65,6 +67,10 @@ FIXES = {
 }
 """The rule that is broken at each stage, and what to do."""
 
+SEARCHED, LEFT = 0.6, 1.0
+"""The part of the time in which laws are searched for, and the seconds that a search for where elements are
+others takes."""
+
 READ_AT = "Read the scale of block b at byte 34·b, and its element j at byte 34·b + 2 + j."
 
 CAUSES = {
@@ -82,19 +88,24 @@ def dequantizer_facts(session: AnySession, failures: Sequence[Failure]) -> list[
         cases.before = neutral if is_kept else None
         found = _layout(cases)
         cases.collect(() if is_kept else failures)
-        model = Search(cases).model
+        model = Search(cases, Deadline(SEARCHED * seconds_left(session))).model
         goes = [law for law in model.laws if is_kept and goes_on(law, model, cases)]
-        other = None if is_kept else other_law(cases, model)
+        is_late = seconds_left(session) < LEFT
+        other = None if is_kept or is_late else other_law(cases, model)
     except NoAnswerError:
         return []  # How it dies is another finding.
     laws = [_of_law(law) for law in model.laws]
     found += laws
     made = MeasuredFunction(DEQUANTIZE, model, Dequantizer(), outputs, cases.make, _shown, is_alike)
     candidates, others = partial(_candidates, cases), partial(state_facts, cases.make, failures)
-    facts = made.facts(found, candidates, failures, others)
+    facts = [] if goes else made.facts(found, candidates, failures, others)
     for law in goes:
         named = laws[model.laws.index(law)].sentence
+        # (What the calls before have left is in no model of one call.)
+        facts = facts or made.facts(found, candidates, (), list, is_sure=True)
         facts = [over_calls(fact, law, model) if fact.sentence == named else fact for fact in facts]
+    if goes:
+        facts = [fact for fact in facts if fact.explained(failures)] or others()
     left = [one for one in failures if not any(fact.explains(one) for fact in facts)]
     if left and other:
         facts += [one for one in [_as_fact(other, model, left)] if one.explained(left)]

@@ -1,7 +1,7 @@
 """What may become of elements that are dequantized: a bank of forms.
 
 A form says nothing of where it holds: `conditions` finds that out. Forms whose numbers are
-measured are in `measured`.
+measured are in `measured`, those of fewer bits in `narrowed`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from q8a8_conformance.diagnosis.dequantizers.model import (
     of_read,
     read_right,
 )
+from q8a8_conformance.diagnosis.dequantizers.narrowed import LARGEST, as_half
 from q8a8_conformance.faults.catalogue import MUTANTS
 from q8a8_conformance.inputs.calls import DEQUANTIZE
-from q8a8_conformance.reveal.grids import away, significant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,7 +64,7 @@ def bank() -> tuple[Form, ...]:
             ("store", "output-added", _STORED),
             ("scale", "scale-read", [*_SCALES, *tables, *_less_scales()]),
             ("code", "code-read", codes),
-            ("product", "product", [*_PRODUCTS, *_integer_products(), *_rounded()]),
+            ("product", "product", [*_PRODUCTS, *_integer_products()]),
         )
         for what, gives, *slug in some
     )  # fmt: skip
@@ -150,10 +150,8 @@ def _power(h: Array, d: Array) -> Array:
 
 def _less_scales() -> Iterator[tuple[str, Change]]:
     """Yield scales of fewer bits, and those that are off by a power of two."""
-    for bits in range(1, 10):
-        yield f"the scale is cut off to {11 - bits} significant bits", _bits(partial(_cut, bits=bits))
-        what = f"the scale is rounded to {11 - bits} significant bits"
-        yield what, lambda _h, d, bits=bits: significant(d, 11 - bits, np.rint).astype(F32)
+    for bits in range(2, 10):
+        yield f"the lowest {bits} bits of the scale are lost", _bits(partial(_cut, bits=bits))
     for bit in range(14):
         yield f"bit {bit} of the scale is lost", _bits(lambda h, bit=bit: h & ~(1 << bit))
         yield f"bit {bit} of the scale is set", _bits(lambda h, bit=bit: h | 1 << bit)
@@ -224,9 +222,6 @@ _CODES: tuple[tuple[Any, ...], ...] = (
 # What is made of them: from a scale d, a code's value v, and their product y.
 
 
-LARGEST = F32(65504)
-
-
 def _significands(change: Change, *, signed: bool = False) -> Change:
     """Return a change of the product, int64, of a code and the bits of a scale, maybe with its sign."""
 
@@ -267,13 +262,8 @@ def _exponents_added(d: Array, v: Array) -> Array:
     return np.where(np.abs(fraction) == F32(0.5), added.view(F32), d * v)
 
 
-def _half(v: Array) -> Array:
-    return np.asarray(v.astype(np.float16), F32)
-
-
 _PRODUCTS: tuple[tuple[Any, ...], ...] = (
-    ("scale and code are multiplied in half precision", lambda _d, _v, y: _half(y), f"{NAMED}in-half"),
-    ("the product is rounded to a half, up to 65504", lambda _d, _v, y: _half(np.clip(y, -LARGEST, LARGEST))),
+    ("scale and code are multiplied in half precision", lambda _d, _v, y: as_half(y), f"{NAMED}in-half"),
     ("zeros come out as +0", lambda _d, _v, y: np.where(y == 0, F32(0), y), f"{NAMED}zero-unsigned"),
     ("the product has the other sign", lambda _d, _v, y: -y),
     ("the product has no sign", lambda _d, _v, y: np.abs(y)),
@@ -305,24 +295,3 @@ _PRODUCTS: tuple[tuple[Any, ...], ...] = (
     ("the product is the float above it in magnitude", lambda _d, _v, y: (bits_of(y) + 1).view(F32)),
     ("the product is the float below it in magnitude", lambda _d, _v, y: (bits_of(y) - 1).view(F32)),
 )  # fmt: skip
-
-
-def _rounded() -> Iterator[tuple[str, Change]]:
-    """Yield products that are rounded: to significant bits, to integers, to multiples of a power of two."""
-    for how, change in (
-        ("rounded", np.rint),
-        ("cut off", np.trunc),
-        ("rounded down", np.floor),
-        ("rounded away", away),
-    ):
-        for bits in range(23, 1, -1):
-            what = f"the product is {how} to {bits} significant bits{' (bfloat16)' if bits == 8 else ''}"
-            yield what, lambda _d, _v, y, bits=bits, how=change: significant(y, bits, how).astype(F32)
-        for bits in (0, 8, 10, 14, 15, 16, 20, 24):
-            what = f"the product is {how} to {f'a multiple of 2^-{bits}' if bits else 'an integer'}"
-            yield what, partial(_fixed, bits, change, -0.0)
-            yield f"{what}, a zero being +0", partial(_fixed, bits, change, 0.0)
-
-
-def _fixed(bits: int, how: Change, zero: float, _d: Array, _v: Array, y: Array) -> Array:
-    return np.asarray(how(y * F32(2.0**bits)) / F32(2.0**bits) + F32(zero))

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from q8a8_conformance.diagnosis.dequantizers.model import LANES, NONE, SIZE, Form, read_right
+from q8a8_conformance.diagnosis.dequantizers.model import (
+    LANES,
+    NONE,
+    SIZE,
+    Form,
+    bits_of,
+    read_right,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,12 +39,15 @@ _KEYS: dict[str, Callable[[Blocks], Array]] = {
     "a scale of the same low byte": lambda blocks: blocks.h & 0xFF,
     "a scale of the same high byte": lambda blocks: blocks.h >> 8,
     "a scale of the same exponent": lambda blocks: blocks.h >> 10 & 31,
-    "the same codes": lambda blocks: np.unique(blocks.q, axis=0, return_inverse=True)[1].reshape(-1),
+    "the same codes": lambda blocks: _numbered(blocks.q),
     "the same first code": lambda blocks: blocks.q[:, 0],
     "the same first four codes": lambda blocks: np.ascontiguousarray(blocks.q[:, :4]).view("<u4")[:, 0],
     "the same first eight codes": lambda blocks: np.ascontiguousarray(blocks.q[:, :8]).view("<u8")[:, 0],
 }
 """What blocks may have in common, as integers [k]."""
+
+_BITS = "scales of the same bits 0x"
+"""What blocks have in common is certain bits of the scale: the start of its words; a mask follows."""
 
 _LACKING: dict[str, Callable[[Array], Array]] = {
     "0": lambda h: h & 0x7FFF == 0,
@@ -54,14 +64,7 @@ def kept() -> Iterator[Form]:
     for name, begins in FIELDS.items():
         fact = f"place-{name}-of"
         for key in _KEYS:
-            for text, source in (
-                (f"the first of adjacent blocks with {key}", first_of_run),
-                (f"the first block of the row with {key}", _first_in_row),
-            ):
-                data = {"adjacent": key} if source is first_of_run else {"like": key}
-                yield Form(
-                    "row", fact, f"{begins} {text}", partial(_from, name, key, source), data, cost=COST
-                )
+            yield from _alike(name, key)
         for by, text in ((-1, "the block before"), (1, "the next block")):
             gives = partial(lambda name, by, read: parts_at(name, SIZE * (read.own + by)), name, by)
             yield Form("row", fact, f"{begins} {text}", gives)
@@ -74,6 +77,43 @@ def kept() -> Iterator[Form]:
         for other, far in _OTHERS.items():
             what = text.format(other)
             yield Form("scale", "place-scale-of", what, partial(_with_other, change, far), cost=COST)
+
+
+def _alike(name: str, key: str) -> Iterator[Form]:
+    """Yield that blocks have something of the first one that is alike: of adjacent ones, and of the row."""
+    for text, source, data in (
+        (f"the first of adjacent blocks with {key}", first_of_run, {"adjacent": key}),
+        (f"the first block of the row with {key}", _first_in_row, {"like": key}),
+    ):
+        what, gives = f"{FIELDS[name]} {text}", partial(_from, name, key, source)
+        yield Form("row", f"place-{name}-of", what, gives, data, cost=COST)
+
+
+def of_same_bits(blocks: Blocks, wrong: Array) -> Iterator[Form]:
+    """Yield that a scale is kept while some bits of scales are the same: all but those that were not seen.
+
+    Those are measured: where a wrong block, of some bool [k], has the scale of a right one before it.
+    """
+    at = np.flatnonzero(wrong & (blocks.b > 0) & ~np.roll(wrong, 1))
+    halves, codes = read_right()
+    given = bits_of(halves[blocks.h[at - 1]][:, np.newaxis] * codes[blocks.q[at]])
+    at = at[(given == blocks.got[at]).all(axis=1)]
+    mask = 0xFFFF & ~int(np.bitwise_or.reduce(blocks.h[at] ^ blocks.h[at - 1], initial=0))
+    if mask not in {0xFFFF, 0x7FFF, 0xFF, 0xFF00, 0x7C00}:
+        yield from _alike("scale", f"{_BITS}{mask:04x}")
+
+
+def _numbered(rows: Array) -> Array:
+    """Return a number for each row: equal ones of equal rows."""
+    numbers: dict[bytes, int] = {}
+    return np.array([numbers.setdefault(row.tobytes(), at) for at, row in enumerate(rows)], np.int64)
+
+
+def _keys_of(blocks: Blocks, key: str) -> Array:
+    """Return what blocks have in common where they are alike, as integers [k]."""
+    if key.startswith(_BITS):
+        return np.asarray(blocks.h & int(key.removeprefix(_BITS), 16))
+    return _KEYS[key](blocks)
 
 
 def parts_at(name: str, at: Array) -> tuple[Array | None, Array | None]:
@@ -97,18 +137,17 @@ def _numbers(key: str, source: Callable[[Blocks, str], Array], read: Read) -> Ar
 
 def first_of_run(blocks: Blocks, key: str) -> Array:
     """Return the numbers of the blocks with which runs begin: those of equal keys in a row."""
-    keys = _KEYS[key](blocks)
+    keys = _keys_of(blocks, key)
     begins = (blocks.b == 0) | (keys != np.roll(keys, 1))
     return np.asarray(np.maximum.accumulate(np.where(begins, np.arange(len(keys)), 0)) - blocks.first)
 
 
 def _first_in_row(blocks: Blocks, key: str) -> Array:
     """Return the numbers of the first blocks of their rows that have their keys."""
-    keys = _KEYS[key](blocks).astype(np.int64)
-    _, first, which = np.unique(
-        np.stack([blocks.first, keys]), axis=1, return_index=True, return_inverse=True
-    )
-    return np.asarray(first[which.reshape(-1)] - blocks.first)
+    _, keys = np.unique(_keys_of(blocks, key), return_inverse=True)
+    in_rows = blocks.first.astype(np.int64) * len(keys) + keys
+    _, first, which = np.unique(in_rows, return_index=True, return_inverse=True)
+    return np.asarray(first[which] - blocks.first)
 
 
 def _last_having(blocks: Blocks, lacking: str) -> Array:

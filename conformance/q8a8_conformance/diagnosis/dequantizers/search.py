@@ -7,6 +7,7 @@ followed first; what more laws say, or a list of values, is followed by what els
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,8 +17,10 @@ import numpy as np
 from q8a8_conformance.diagnosis.dequantizers.cases import near_lengths
 from q8a8_conformance.diagnosis.dequantizers.conditions import find_condition
 from q8a8_conformance.diagnosis.dequantizers.forms import OTHER, bank
+from q8a8_conformance.diagnosis.dequantizers.kept import of_same_bits
 from q8a8_conformance.diagnosis.dequantizers.measured import measured, moved
 from q8a8_conformance.diagnosis.dequantizers.model import Law
+from q8a8_conformance.diagnosis.dequantizers.narrowed import narrow_forms
 from q8a8_conformance.diagnosis.dequantizers.values import State
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.dequantizers.cases import Cases
     from q8a8_conformance.diagnosis.dequantizers.model import Blocks, Condition, Dequantizer, Form
     from q8a8_conformance.inputs.arrays import Array
+    from q8a8_conformance.protocol.deadline import Deadline
 
 WIDTHS = (3, 2, 1)
 """Laws that are followed as the first one, as the second one, ..."""
@@ -36,11 +40,14 @@ ALIKE = 4
 ROUNDS, MORE = 7, 2
 """Models of which another law is looked for, and after those that give everything: another may say less."""
 
-TRIED = 8
-"""Forms that get a condition: of those that give all that is wrong in a sample, and of others."""
+TRIED, NARROW = 8, 3
+"""Forms that get a condition, and such of fewer bits: of those that give all in a sample, and of others."""
 
 SAMPLE, FEW = 5000, 300
 """Blocks of either kind, right and wrong, that conditions are found with, and on which forms are tried."""
+
+DENSE = 16
+"""Wrong blocks of which forms of fewer bits must give something."""
 
 SHORT = 160
 """Blocks of the rows that are always among them."""
@@ -99,7 +106,7 @@ class _View:
 
 
 class Search:
-    """Finds laws.
+    """Finds laws, until a deadline: what was found by then is kept.
 
     Attributes
     ----------
@@ -107,8 +114,9 @@ class Search:
         With the laws; those that a call contradicts are left out.
     """
 
-    def __init__(self, cases: Cases) -> None:
+    def __init__(self, cases: Cases, deadline: Deadline) -> None:
         self._cases = cases
+        self._deadline = deadline
         self._moved: list[Form] | None = None
         self._rounds = 0
         self._extra = np.zeros(0, np.int64)
@@ -118,6 +126,9 @@ class Search:
             self._rounds, self._extra = 0, np.zeros(0, np.int64)
             self._follow(cases.model, 0, is_coarse=None)
         self.model = self._simplified(self._best[2])
+
+    def _is_late(self) -> bool:
+        return self._deadline.has_passed
 
     def _all(self, model: Dequantizer, *, is_coarse: bool | None = False) -> _View:
         blocks = self._cases.blocks()
@@ -130,12 +141,13 @@ class Search:
         is_exact = checked is model and not whole.is_coarse
         left = float(whole.wrong.sum() if is_exact else self._all(checked).wrong.sum())
         self._best = min(self._best, (left, cost, checked), key=lambda one: one[:2])
-        if not left or len(model.laws) == len(WIDTHS) or self._rounds >= ROUNDS:
+        is_done = not left or len(model.laws) == len(WIDTHS) or self._rounds >= ROUNDS
+        if is_done or self._is_late():
             return
         self._rounds += 1 if self._best[0] else ROUNDS // MORE
         for _ in range(AGAIN):
             found = self._more(model, whole)
-            if not any(self._is_spoilt(one, whole) for one in found):
+            if self._is_late() or not any(self._is_spoilt(one, whole) for one in found):
                 break
         for one in found:
             if self._best[0] or any(law.form.cost >= OTHER for law in self._best[2].laws):
@@ -155,6 +167,8 @@ class Search:
         wrong = self._all(model).wrong
         for number, law in enumerate(model.laws):
             for name in ("values", "lanes", "places"):
+                if self._is_late():
+                    return model
                 bare = replace(law, where=replace(law.where, **{name: None}))
                 new = replace(model, laws=(*model.laws[:number], bare, *model.laws[number + 1 :]))
                 if bare != law and not (self._all(new).wrong & ~wrong).any():
@@ -184,6 +198,8 @@ class Search:
         )
         found = []
         for form, front in self._promising(model, whole, few):
+            if self._is_late():
+                break
             law = self._law(model, form, view, front=front)
             if law is None:
                 continue
@@ -225,10 +241,15 @@ class Search:
         h, q = np.broadcast_to(whole.read.h, whole.read.q.shape), whole.read.q
         some = measured(h[wrong], q[wrong], whole.blocks.got[wrong], whole.bits[wrong])
         if self._moved is None:
-            self._moved = list(self._moves(whole.blocks.n[wrong[0]]))
+            same_bits = of_same_bits(whole.blocks, np.asarray(whole.wrong.any(axis=1)))
+            self._moved = [*same_bits, *self._moves(whole.blocks.n[wrong[0]])]
         found = []
         alike: Counter[tuple[str, bytes]] = Counter()
-        for form in (*self._moved, *bank(), *some):
+        every = [(False, form) for form in (*self._moved, *bank(), *some)]
+        every += [(True, form) for form in self._narrow(few)]
+        for is_narrow, form in every:
+            if self._is_late():
+                break
             before = b""
             taken = any(law.form.stage == form.stage for law in model.laws)
             for front in (False, True) if taken else (False,):
@@ -241,10 +262,20 @@ class Search:
                 before = same
                 alike[form.stage, same] += 1
                 if hits and alike[form.stage, same] <= ALIKE:
-                    found.append((bad > 0, -hits if bad else form.cost, form, front))
-        for is_partial in (False, True):
-            kept = [one for one in found if one[0] == is_partial]
-            yield from ((form, front) for *_, form, front in sorted(kept, key=lambda one: one[1])[:TRIED])
+                    found.append((bad > 0, is_narrow, -hits if bad else form.cost, form, front))
+        for kind in itertools.product((False, True), repeat=2):
+            kept = sorted((one for one in found if one[:2] == kind), key=lambda one: one[2])
+            yield from ((form, front) for *_, form, front in kept[: NARROW if kind[1] else TRIED])
+
+    def _narrow(self, few: _View) -> Iterator[Form]:
+        """Yield forms of fewer bits that give a part of what is wrong in a few blocks."""
+        at = few.at[few.wrong.any(axis=1)][:DENSE]
+        view = _View(few.model, few.blocks, at, is_coarse=few.is_coarse)
+        for form in narrow_forms():
+            if self._is_late():
+                return
+            if view.state(_with(few.model, Law(form), front=False)).hit.sum() * CHANCE >= view.wrong.sum():
+                yield form
 
     def _moves(self, lengths: Array) -> Iterator[Form]:
         """Yield where elements may come from, as is found in rows of a few lengths; each once."""

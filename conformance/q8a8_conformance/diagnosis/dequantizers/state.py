@@ -40,8 +40,8 @@ TRIED, PAIRS = 6, 8
 
 COMPARE_ALL = "Keep nothing between blocks and calls, or compare all that it was made from."
 
-DRAWN = 100_000
-"""Pairs of blocks among which those that are alike are looked for."""
+DRAWN, ZEROS = 100_000, 64
+"""Pairs of blocks among which those that are alike are looked for, and those with zeros of both signs."""
 
 
 def neutral(call: Call) -> Call:
@@ -72,6 +72,7 @@ def goes_on(law: Law, model: Dequantizer, cases: Cases) -> bool:
     rows[: DRAWN // 2, 1, 2:] = rows[: DRAWN // 2, 0, 2:]
     rows[DRAWN // 4 : DRAWN // 2, 1, 0] = rows[DRAWN // 4 : DRAWN // 2, 0, 0]
     rows[::3, 1, :2] = rows[::3, 0, :2] ^ np.array([0, 0x80], np.uint8)
+    rows[:ZEROS, :, :2] = np.array([[0, 0], [0, 0x80]], np.uint8)
     halves = np.ascontiguousarray(rows[:, :, :2]).view("<u2")[:, :, 0]
     count = 0
     for row in rows[FINITE[halves].all(axis=1)]:

@@ -249,6 +249,16 @@ def _like_before(mask: int, other: int = 0) -> Callable[[Read], Array]:
     return holds
 
 
+def _all_so_far(read: Read, mask: int) -> Array:
+    """Return whether some bits of the scales up to each in its row are 0: bool [k, 1]."""
+    blocks, name = read.blocks, ("all so far", mask)
+    if name not in blocks.kept:
+        numbers = np.arange(len(blocks.h))
+        last = np.maximum.accumulate(np.where(blocks.h & mask, numbers, -1))
+        blocks.kept[name] = last < blocks.first
+    return np.asarray(blocks.kept[name][read.at, np.newaxis] & (read.h & mask == 0))
+
+
 def _of_all(of: Array) -> Array:
     return np.asarray(of.all(axis=1, keepdims=True))
 
@@ -265,6 +275,8 @@ _RELATIONS: dict[str, Callable[[Read], Array]] = {
     "the scale has the sign of that before": _like_before(0x8000),
     "the scale has another sign than that before": _like_before(0, 0x8000),
     "the scale has the exponent of that before": _like_before(0x7C00),
+    "the scale and all before it in the row are +0": lambda read: _all_so_far(read, 0xFFFF),
+    "the scale and all before it in the row are 0": lambda read: _all_so_far(read, 0x7FFF),
     "the codes are those of the block before": _codes_before,
     "all codes of the block are 0": lambda read: _of_all(read.q == 0),
     "all codes of the block are equal": lambda read: _of_all(read.q == read.q[:, :1]),

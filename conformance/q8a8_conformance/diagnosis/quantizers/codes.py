@@ -3,7 +3,7 @@
 codes
     Another code for every code: magnitudes, one's complement, a bias, nibbles exchanged, limits.
 roundings
-    Biases, magic numbers and fixed point in the place of halves away from zero.
+    Biases and magic numbers in the place of halves away from zero.
 scales
     Another half for every half: bits lost or set, fewer bits, another exponent, bytes exchanged, other
     numbers than amax / 127.
@@ -13,6 +13,7 @@ precision
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -168,32 +169,10 @@ def _roundings() -> Iterator[tuple[str, str, Callable[..., Array]]]:
             f"truncate-bias-{bias}", f"Codes are x · inv + {bias} without its fraction, minus {bias}",
             partial(_with_bias, bias=bias, rounding=np.trunc),
         )  # fmt: skip
-    for bits in range(1, 17):
-        yield (
-            f"fixed-{bits}",
-            (
-                f"Products are cut off to fixed point with {bits} bit{'s' if bits > 1 else ''} of a "
-                "fraction before they are rounded: halves up"
-            ),
-            partial(_fixed, bits=bits, rounding=np.trunc),
-        )
-        yield (
-            f"fixed-nearest-{bits}",
-            (
-                f"Products are rounded to fixed point with {bits} bit{'s' if bits > 1 else ''} of a "
-                "fraction first, then to integers: halves up"
-            ),
-            partial(_fixed, bits=bits, rounding=np.rint),
-        )
 
 
 def _with_bias(v: Array, bias: int, rounding: Callable[[Array], Array]) -> Array:
     return rounding(v + F32(bias)) - bias
-
-
-def _fixed(v: Array, bits: int, rounding: Callable[[Array], Array]) -> Array:
-    one = F32(1 << bits)
-    return np.asarray(np.floor(rounding(v * one) / one + 0.5))
 
 
 # Scales.
@@ -379,6 +358,27 @@ CUT = ("x", "amax", "d", "inverse", "product")
 """Those of which any number of bits is tried."""
 
 
+MULTIPLES = (4, 6, 8, 10, 12, 14, 15, 16, 20, 24)
+"""Bits of a fraction that elements and the inverse may have in fixed point."""
+
+
+_TO_INTEGERS: tuple[tuple[str, str, Callable[[Array], Array]], ...] = (
+    ("nearest", "rounded", np.rint),
+    ("cut", "cut off", np.trunc),
+    ("up", "rounded, with 0.5 added in float32,", lambda v: np.floor(v + F32(0.5))),
+)
+
+
+def _fixed_point() -> Iterator[tuple[str, str, Callable[[Array], Array]]]:
+    for bits, (name, how, change) in itertools.product(MULTIPLES, _TO_INTEGERS):
+        what = f"{how} to a multiple of 2^-{bits}"
+        yield f"fixed-{bits}-{name}", what, partial(_multiple, one=F32(2.0**bits), change=change)
+
+
+def _multiple(v: Array, one: np.float32, change: Callable[[Array], Array]) -> Array:
+    return np.asarray(change(v * one) / one)
+
+
 def _fractions() -> Iterator[tuple[str, str, Callable[[Array], Array]]]:
     for bits in FRACTIONS:
         yield f"cut-{bits}", f"cut off to {bits} bits of a fraction", partial(_cut, bits=bits)
@@ -388,7 +388,11 @@ def _fractions() -> Iterator[tuple[str, str, Callable[[Array], Array]]]:
 def precision_effects() -> Iterator[Effect]:
     """Yield numbers on the way that have fewer bits."""
     for number, noun in NUMBERS.items():
-        for name, text, of in (*FORMATS, *(_fractions() if number in CUT else ())):
+        for name, text, of in (
+            *FORMATS,
+            *(_fractions() if number in CUT else ()),
+            *(_fixed_point() if number in {"x", "x-code", "inverse"} else ()),
+        ):
             rule = "Q8A8-QNT-1" if number in ("x", "amax") else "Q8A8-QNT-3"
             rule = {"d": "Q8A8-QNT-2", "amax-scale": "Q8A8-QNT-2", "product": "Q8A8-QNT-4"}.get(number, rule)
             gives = partial(_with_fewer_bits, number=number, of=of)

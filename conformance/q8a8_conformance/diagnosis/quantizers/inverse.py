@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 F32, F64 = np.float32, np.float64
 DESIGN = RECIPES["design"]
 
-CODE = 64
-"""The code whose first element is looked for: with halves rounded to the nearest it begins at 63.5."""
+CODE, OTHER = 64, 21
+"""The code whose first element is looked for, with halves rounded to the nearest it begins at 63.5; and
+another one, for which the factor must be the same."""
 
 ROUNDS, ELEMENTS = 3, 8 * (BLOCK - 1)
 """Calls for a value of amax, and elements of each: every call narrows the factor down so many times."""
@@ -44,6 +45,9 @@ PRECISION = 3e-7
 
 SIZES = np.ldexp(1 + np.arange(12) / 12.5, np.array([[-17], [-12], [-5], [0], [8]])).astype(F32)
 """Values of amax, float32 [sizes, mantissas]."""
+
+SURE = 0.99
+"""The part of that beyond which a factor is not known."""
 
 SHOWN = 0.5
 """The part of the failed calls that the measured factor must explain."""
@@ -90,10 +94,13 @@ class Factor:
 def inverse_facts(calls: QuantizerCalls, failed: Sequence[Failure]) -> list[Fact]:
     """Return that elements are multiplied by another factor, if that explains most failed calls."""
     try:
-        errors = np.array([[_error(calls, amax) for amax in size] for size in SIZES])
+        errors = np.array([[_error(calls, amax, CODE) for amax in size] for size in SIZES])
+        others = np.array([_error(calls, amax, OTHER) for amax in SIZES[-1]])
     except NoAnswerError:
         return []
-    factor = _factor(errors)
+    # (What is no factor's is another part of the product at another code.)
+    alike = np.isclose(errors[-1], others, rtol=0.02, atol=2 * PRECISION)
+    factor = _factor(errors) if alike.mean() > SHOWN else None
     if factor is None:
         return []
 
@@ -106,16 +113,16 @@ def inverse_facts(calls: QuantizerCalls, failed: Sequence[Failure]) -> list[Fact
     return [Fact(*named, function=calls.function, evidence=evidence, explains=explains)]
 
 
-def _error(calls: QuantizerCalls, amax: Array) -> float:
+def _error(calls: QuantizerCalls, amax: Array, code: int) -> float:
     """Return by which part of 127 / amax the factor for an amax differs; NaN where codes follow no factor."""
     right = 127 / float(amax)
     low, high = right * (1 - WIDEST), right * (1 + WIDEST)
     for _ in range(ROUNDS):
         tried = np.linspace(low, high, ELEMENTS + 2)[1:-1]
         x = np.full((8, BLOCK), amax, F32)
-        x[:, 1:] = ((CODE - 0.5) / tried).reshape(8, -1)
+        x[:, 1:] = ((code - 0.5) / tried).reshape(8, -1)
         codes = calls(x).codes.reshape(8, BLOCK)[:, 1:].reshape(-1)
-        reached = codes >= CODE
+        reached = codes >= code
         # A greater factor would reach the code from a smaller element: those that reach it come first.
         count = int(reached.sum())
         if not reached[:count].all():
@@ -129,7 +136,8 @@ def _error(calls: QuantizerCalls, amax: Array) -> float:
 
 def _factor(errors: Array) -> Factor | None:
     """Return what errors [sizes, mantissas] of factors show; None where there is none, or no factor."""
-    if not np.isfinite(errors).all() or np.abs(errors).max() < PRECISION:
+    largest = np.abs(errors).max()
+    if not PRECISION <= largest < WIDEST * SURE:
         return None
     amax = SIZES.astype(F64)
     added = amax / (1 + errors) - amax

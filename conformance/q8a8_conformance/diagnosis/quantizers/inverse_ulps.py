@@ -73,6 +73,9 @@ def ulp_facts(calls: QuantizerCalls, failed: Sequence[Failure]) -> list[Fact]:
         wrong = amax[(off != 0) & ~beyond]
         if not wrong.size or beyond.sum() > BEYOND * (off != 0).sum():
             return []
+        # (What is no inverse's is another part of the product at other codes.)
+        if calls.is_row and not _is_alike(off, beyond, *_units_off(calls, rows, of_code=-1)):
+            return []
 
         ask = partial(_where_off, calls, wrong, off[(off != 0) & ~beyond])
         made = {n: ask(n) for n in LENGTHS}
@@ -145,8 +148,11 @@ def _inverses(amax: Array, units: Array) -> Array:
 
 
 @lru_cache(maxsize=256)
-def _telling(amax: float, step: int) -> Array:
-    """Return elements [2 FARTHEST] whose code is another one between a float and the next as inverses."""
+def _telling(amax: float, step: int, of_code: int = 0) -> Array:
+    """Return elements [2 FARTHEST] whose code is another one between a float and the next as inverses.
+
+    `of_code` is 0 for the smallest elements that there are, -1 for the largest ones.
+    """
     inverses = _inverses(np.array([amax], F32), UNITS * step)[0]
     ties, numbers = np.meshgrid(TIES, inverses, indexing="ij")
     near = (ties / numbers).astype(F32).view(np.int32)[..., np.newaxis] + np.arange(-1, 2)
@@ -155,32 +161,40 @@ def _telling(amax: float, step: int) -> Array:
     steps = np.diff(codes, axis=1) != 0
     alone = steps.sum(axis=1) == 1
     found = [x[alone & steps[:, k]] for k in range(2 * FARTHEST)]
-    return np.array([of[0] if of.size else 0 for of in found], F32)
+    return np.array([of[of_code] if of.size else 0 for of in found], F32)
 
 
 def _rounded(v: Array) -> Array:
     return np.asarray(np.trunc(v + np.copysign(HALF, v.astype(np.float64))).astype(np.int64))
 
 
-def _units_off(calls: QuantizerCalls, rows: Sequence[Array]) -> tuple[Array, Array]:
+def _is_alike(off: Array, beyond: Array, other: Array, other_beyond: Array) -> bool:
+    """Return whether inverses are off by about the same at other elements, for most values of amax."""
+    seen = ~beyond & ~other_beyond
+    steps = np.array(STEPS)[np.searchsorted(FARTHEST * np.array(STEPS[:-1]), np.abs(off), side="right")]
+    same = np.abs(off - other) <= np.where(steps > 1, steps, 0)
+    return bool(same[seen].mean() >= SURE) if seen.any() else False
+
+
+def _units_off(calls: QuantizerCalls, rows: Sequence[Array], of_code: int = 0) -> tuple[Array, Array]:
     """Return by how many units inverses are off, in the finest steps that reach each, and which none do."""
     found = [np.zeros(row.size, np.int64) for row in rows]
     open_ = [np.ones(row.size, np.bool_) for row in rows]
     for step in STEPS:
         for row, off, left in zip(rows, found, open_, strict=True):
             if left.any():
-                steps = _steps_off(calls, row, step)
+                steps = _steps_off(calls, row, step, of_code)
                 off[left] = steps[left] * step
                 left[left] = steps[left] == FARTHEST + 1
     return np.concatenate(found), np.concatenate(open_)
 
 
-def _steps_off(calls: QuantizerCalls, amax: Array, step: int) -> Array:
+def _steps_off(calls: QuantizerCalls, amax: Array, step: int, of_code: int = 0) -> Array:
     """Return by how many steps each block's inverse is off, int [n]; FARTHEST + 1 where that is not seen."""
     x = np.zeros((len(amax), BLOCK), F32)
     x[:, 0] = amax
     for block, value in zip(x, amax.tolist(), strict=True):
-        block[1 : 1 + 2 * FARTHEST] = _telling(value, step)
+        block[1 : 1 + 2 * FARTHEST] = _telling(value, step, of_code)
     got = calls(x).codes.astype(np.int64)
     # (An element of 0 tells nothing: its step is missing.)
     codes = _rounded(x[:, :, np.newaxis] * _inverses(amax, UNITS * step)[:, np.newaxis, :])

@@ -9,7 +9,7 @@ contradict is added to the units, and they are put together again.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -48,12 +48,34 @@ TOGETHER, TRIPLES = 60, 24
 """Statements that may hold in pairs, and in threes."""
 
 
-@dataclass
 class _Units:
-    """Units of calls: the call's number, block and column (0 for the scale) of each, int [k, 3]."""
+    """Some units of calls, in the order of the calls.
 
-    hit: Array
-    missed: Array
+    Parameters
+    ----------
+    units
+        Call's number, block and column (0 for the scale) of each, int [k, 3].
+
+    Attributes
+    ----------
+    of_scales
+        Which ones are scales, bool [k].
+    """
+
+    def __init__(self, units: Array) -> None:
+        ordered = units[np.argsort(units[:, 0], kind="stable")]
+        self.of_scales = ordered[:, 2] == 0
+        numbers, starts = np.unique(ordered[:, 0], return_index=True)
+        # (A scale stands for its block.)
+        self._parts = [
+            (number, part[:, 1], np.maximum(part[:, 2] - 1, 0))
+            for number, part in zip(numbers.tolist(), np.split(ordered, starts[1:]), strict=True)
+        ]
+
+    def numbers(self, one: Statement, cases: Sequence[Case]) -> Array:
+        """Return a statement's numbers of them, int [k]."""
+        found = [one.numbers(cases[number])[blocks, columns] for number, blocks, columns in self._parts]
+        return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
 def learned(question: Question, states: Sequence[State]) -> Condition | None:
@@ -78,11 +100,11 @@ def _learned(question: Question, states: Sequence[State], *, is_open: bool) -> C
     if len(hit) < LEAST or not len(missed):
         return None
     rng = np.random.default_rng(11)
-    units = _Units(_some(hit, rng), _some(missed, rng))
+    asked, others = _some(hit, rng), _some(missed, rng)
     cases = [s.case for s in states]
     for _ in range(ROUNDS):
-        most = len(units.hit) // RARE if is_open else 0
-        found = _together(cases, units, most, is_row=question.calls.is_row)
+        most = len(asked) // RARE if is_open else 0
+        found = _together(cases, _Units(asked), _Units(others), most, is_row=question.calls.is_row)
         if found is None:
             return None
         held = [found.units(case) for case in cases]
@@ -91,9 +113,8 @@ def _learned(question: Question, states: Sequence[State], *, is_open: bool) -> C
         if not len(lost) and len(wrong) <= (len(hit) // RARE if is_open else 0):
             found = replace(found, is_open=is_open)
             return found if question.fits(found, states) else None
-        units = _Units(
-            np.concatenate([units.hit, _some(lost, rng)]), np.concatenate([units.missed, _some(wrong, rng)])
-        )
+        asked = np.concatenate([asked, _some(lost, rng)])
+        others = np.concatenate([others, _some(wrong, rng)])
     return None
 
 
@@ -109,11 +130,13 @@ def _some(units: Array, rng: np.random.Generator) -> Array:
     return units if len(units) <= UNITS else units[rng.choice(len(units), UNITS, replace=False)]
 
 
-def _together(cases: Sequence[Case], units: _Units, most: int, *, is_row: bool) -> Condition | None:
+def _together(
+    cases: Sequence[Case], hit: _Units, missed: _Units, most: int, *, is_row: bool
+) -> Condition | None:
     """Return the plainest statements that hold for all hits, and together for no more that is missed."""
     # Of statements that admit the same the plainest one will do.
     kept: dict[int, tuple[int, int, Condition]] = {}
-    for cost, admitted, one in sorted(_fitting(cases, units, is_row=is_row), key=lambda one: one[0]):
+    for cost, admitted, one in sorted(_fitting(cases, hit, missed, is_row=is_row), key=lambda one: one[0]):
         bits = int.from_bytes(np.packbits(admitted).tobytes(), "big")
         kept.setdefault(bits, (cost, bits, one))
     for _, bits, one in kept.values():
@@ -138,28 +161,20 @@ def _order(one: Condition) -> tuple[bool, bool]:
     return one.text.startswith("where"), one.of_scales
 
 
-def _fitting(cases: Sequence[Case], units: _Units, *, is_row: bool) -> Iterator[tuple[int, Array, Condition]]:
+def _fitting(
+    cases: Sequence[Case], hit: _Units, missed: _Units, *, is_row: bool
+) -> Iterator[tuple[int, Array, Condition]]:
     """Yield statements that all hits pass: what they cost, which missed units do, and their conditions."""
-    of_scales = bool((units.hit[:, 2] == 0).any())
-    scales = units.missed[:, 2] == 0
+    of_scales = bool(hit.of_scales.any())
+    scales = missed.of_scales
     if not of_scales and scales.any():
         yield CODES, ~scales, Condition("in codes alone", {"units": "codes"}, of_scales=False, cost=CODES)
     for one in statements(is_row=is_row):
         if one.of_element and of_scales:
             continue
-        missed = None
-        for test in one.tests(_numbers(one, cases, units.hit)):
-            missed = _numbers(one, cases, units.missed) if missed is None else missed
-            admitted = test.holds(missed) & ~(scales & one.of_element)
+        numbers = None
+        for test in one.tests(hit.numbers(one, cases)):
+            numbers = missed.numbers(one, cases) if numbers is None else numbers
+            admitted = test.holds(numbers) & ~(scales & one.of_element)
             if not admitted.all():
                 yield test.cost, admitted, one.condition(test)
-
-
-def _numbers(one: Statement, cases: Sequence[Case], units: Array) -> Array:
-    """Return a statement's numbers of units, int [k]."""
-    found = np.zeros(len(units), np.int64)
-    for number in np.unique(units[:, 0]).tolist():
-        here = units[:, 0] == number
-        # (A scale stands for its block.)
-        found[here] = one.numbers(cases[number])[units[here, 1], np.maximum(units[here, 2] - 1, 0)]
-    return found

@@ -19,6 +19,7 @@ import numpy as np
 
 from q8a8_conformance.diagnosis.quantizers import cases as cases_of
 from q8a8_conformance.diagnosis.quantizers.cases import Case, case_of, merged, same_units
+from q8a8_conformance.diagnosis.quantizers.codes import precision_effects
 from q8a8_conformance.diagnosis.quantizers.conditions import condition_of, of_lanes
 from q8a8_conformance.diagnosis.quantizers.counted import counted_effects
 from q8a8_conformance.diagnosis.quantizers.counted_blocks import counted_in_blocks
@@ -28,6 +29,7 @@ from q8a8_conformance.diagnosis.quantizers.indices import index_effects
 from q8a8_conformance.diagnosis.quantizers.ratios import ratio_effects
 from q8a8_conformance.diagnosis.quantizers.sources import measured_effects, placed_effects
 from q8a8_conformance.diagnosis.quantizers.states import Condition, Question, given, known_units
+from q8a8_conformance.diagnosis.quantizers.twice import twice_effects
 from q8a8_conformance.reveal.asking import NoAnswerError
 from q8a8_conformance.reveal.quantizers.calls import BLOCK
 
@@ -198,6 +200,15 @@ class Search:
         laws = _Round(self._calls, cases, self._deadline).laws()
         return (*known, *laws)
 
+    def everywhere(self, base: Recipe) -> Iterator[Law]:
+        """Yield numbers of fewer bits, and second roundings, that alone give all calls, as laws."""
+        cases = _Round(self._calls, [case.with_base(base) for case in self._all], self._deadline)
+        for effect in itertools.chain(twice_effects(cases.made), precision_effects()):
+            check_time(self._deadline)
+            law = Law(effect, Condition())
+            if all(gives([law], case).all() for case in (*cases.sample, *cases.made)):
+                yield law
+
     def nearly(self, base: Recipe) -> Iterator[Law]:
         """Yield a step that gives nearly all of what is wrong in some elements of rows, as a law.
 
@@ -253,7 +264,7 @@ class _Round:
         step = max(len(wrong) // count, 1)
         some = [*wrong[: count // 2], *wrong[count // 2 :: step]][: 2 * count]
         sizes = np.cumsum([case.x.size for case in some])
-        self._sample = merged(
+        self.sample = merged(
             [case for case, size in zip(some, sizes, strict=True) if size <= MOST] or some[:1]
         )
         self._left = ASKED
@@ -281,7 +292,7 @@ class _Round:
             check_time(self._deadline)
             surely, maybe, key = [], [], []
             missed = 0
-            for case in self._sample:
+            for case in self.sample:
                 same, changes, known = given(effect, case)
                 surely.append((same & known)[case.wrong])
                 maybe.append((same | ~known)[case.wrong])
@@ -309,6 +320,7 @@ class _Round:
         yield from placed_effects(is_row=is_row)
         if is_row:
             yield from counted_in_blocks(self._calls, self.made)
+        yield from twice_effects(self.made)
         yield from measured_effects(self.made, is_row=is_row)
         yield from ratio_effects(self.made)
         if not is_row:
@@ -368,7 +380,7 @@ class _Round:
 
     def _next(self, laws: Sequence[Law]) -> Law | None:
         """Return the law that gives most of what others leave open, the simplest of those."""
-        left = np.concatenate([~gives(laws, case)[case.wrong] for case in self._sample])
+        left = np.concatenate([~gives(laws, case)[case.wrong] for case in self.sample])
         every = [(self._credit(one, left), one) for one in self._tried]
         ranked = _ranked([pair for pair in every if pair[0]])
         best: list[tuple[bool, int, int, Law]] = []
@@ -393,8 +405,8 @@ class _Round:
     @cached_property
     def _blocks(self) -> Array:
         """The numbers of the sample's blocks in which its wrong units are: int [wrong]."""
-        starts = np.cumsum([0, *(len(case.x) for case in self._sample)])
-        found = [at + np.nonzero(case.wrong)[0] for at, case in zip(starts, self._sample, strict=False)]
+        starts = np.cumsum([0, *(len(case.x) for case in self.sample)])
+        found = [at + np.nonzero(case.wrong)[0] for at, case in zip(starts, self.sample, strict=False)]
         return np.concatenate(found)
 
     def _credit(self, one: _Tried, left: Array) -> int:
@@ -412,7 +424,7 @@ class _Round:
         condition = condition_of(question)
         if condition is None or (effect.is_limit and "values" in condition.data):
             return None
-        if not condition.of_scales and any(given(effect, case)[1][:, 0].any() for case in self._sample):
+        if not condition.of_scales and any(given(effect, case)[1][:, 0].any() for case in self.sample):
             # (What changes scales, too, is not seen in codes alone.)
             return None
         fresh = [question.state(case) for case in self._fresh]

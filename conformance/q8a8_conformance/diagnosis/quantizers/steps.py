@@ -87,6 +87,8 @@ VALUE_WORDS = {
     ("rounding", "truncate-add-half"): "Codes are x · inv + 0.5 without its fraction: negative products are "
     "not rounded to the nearest.",
     ("rounding", "floor-add-half"): "Codes are floor(x · inv + 0.5), with the sum in float32: halves go up.",
+    ("rounding", "offset-add-half"): "Codes are x · inv + 128.5 in float32 without its fraction, less 128: "
+    "halves go up, and so does what the sum rounds to a half.",
     ("rounding", "ceil"): "Products are rounded up to the next integer.",
     ("conversion", "magnitude"): "Codes are stored without their sign.",
     ("product", "float64"): "The product x · inv is formed in double.",
