@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from q8a8_conformance.diagnosis import shrink
 from q8a8_conformance.diagnosis.dots import (
+    added_terms,
     arithmetic,
     block_values,
     conditions,
     entries,
     fields,
+    fixed_point,
     four_results,
     halves,
     history,
@@ -30,15 +32,18 @@ from q8a8_conformance.diagnosis.dots import (
     packed,
     precision,
     read_at,
+    relative_reads,
     row_facts,
     row_values,
+    scale_keys,
+    skips,
     two_rows,
     wraps,
 )
 from q8a8_conformance.diagnosis.dots.bench import Bench, Measured, model_of, twin
-from q8a8_conformance.diagnosis.dots.model import SHARE, Model, Predictions, matches
+from q8a8_conformance.diagnosis.dots.model import Model, Predictions, matches
 from q8a8_conformance.diagnosis.dots.placed import ENVIRONMENT, of_condition, placed_facts
-from q8a8_conformance.diagnosis.facts import remembered
+from q8a8_conformance.diagnosis.dots.together import Together, all_explained, needed
 from q8a8_conformance.protocol.deadline import Deadline
 from q8a8_conformance.results.record import count
 from q8a8_conformance.reveal.asking import NoAnswerError
@@ -55,12 +60,8 @@ if TYPE_CHECKING:
 
 Said = TypeVar("Said", bound="Fact")
 
-SECONDS = 10.0
-"""Time limit of all experiments on one function, on an idle machine."""
-
-
-LONGEST = 256
-"""Blocks of the longest row in which experiments about one block are made."""
+SECONDS, LONGEST = 10.0, 256
+"""Time limit of all experiments on one function, and blocks of the longest row of those about one block."""
 
 
 def dot_facts(
@@ -71,6 +72,7 @@ def dot_facts(
     *,
     placed: Mapping[int, Sequence[Failure]] = MappingProxyType({}),
     restart: Callable[[], object] | None = None,
+    right: Predictions | None = None,
 ) -> list[Fact]:
     """Find what a dot product does wrong.
 
@@ -86,23 +88,39 @@ def dot_facts(
         Calls that failed for where or how they were made: right elsewhere.
     restart
         Ends the kernel's process: the next call is the first one of a new one.
+    right
+        What a right kernel gives, where some of it is worked out already.
     """
     deadline = Deadline(seconds)
+    right = right or Predictions(Model())
     facts: list[Fact] = []
     found: list[Measured] = []
     every = [one for _, failed in sorted(failures.items()) for one in failed]
-    wrong = [one for one in every if not matches(Model(), one)]
+    wrong = [one for one in every if not right.match(one)]
+    elsewhere = [one for failed in placed.values() for one in failed]
+    kept: Measured | None = None
+    if wrong or elsewhere:
+        with suppress(NoAnswerError):
+            bench = Bench(function, 1, probe, deadline)
+            kept = scale_keys.scales_kept(bench, wrong) or relative_reads.relative_reads(bench)
+            # (What has no key may have another reason that is found.)
+            has_key = kept is not None and kept.where.get("kept_under") != ""
+            if kept and has_key and 2 * len(kept.explained([*wrong, *elsewhere])) > len([*wrong, *elsewhere]):
+                return [kept]
     if before := history.of_history(wrong, probe, restart):
         facts.append(of_condition(function, before))
         wrong = [one for one in wrong if not facts[0].explains(one)]
     for nrc in (1, 2):
         failed = [one for one in wrong if one.call.nrc == nrc]
-        if failed and not _all_explained(found, failed):
+        if failed and not all_explained(found, failed):
             bench = Bench(function, nrc, probe, deadline)
             # (What one row at a time has not shown four results will not show.)
             bench.looks_alone = bool(found) or len(failed) == len(wrong)
             found = [*found, *_look_at_lengths(bench, found, failed)]
-    together = _Together(found)
+    if kept and not facts and not found:
+        return [kept]
+    found = found if _hides(found) else needed(found, wrong)
+    together = Together(found, right)
     left = [one for one in wrong if not together.is_explained(one)]
     if not before and found and left and (before := history.of_history(left, probe, restart)):
         # (The shortest failed calls were wrong for another reason.)
@@ -113,7 +131,6 @@ def dot_facts(
         replace(where_aligned(one, aligned) if aligned else one, explains=together.explains(one))
         for one in found
     ]
-    elsewhere = [one for failed in placed.values() for one in failed]
     look = partial(_look_under, function, deadline)
     facts += placed_facts(function, elsewhere, probe, restart, look, wrong)
     every += elsewhere
@@ -126,7 +143,7 @@ def dot_facts(
     if len(facts) == 1:
         # (Of several mistakes, what one leaves unexplained may be another's.)
         facts = [_in_lengths(fact, every) for fact in facts]
-    legal = [one for failed in failures.values() for one in failed if matches(Model(), one)]
+    legal = [one for failed in failures.values() for one in failed if right.match(one)]
     if not facts and (varying := history.of_bits(legal, probe, restart)):
         facts = [of_condition(function, varying)]
     return facts
@@ -146,11 +163,8 @@ SINGLE = ("half-read", "product-wrong")
 SCALED = {"widen_x", "widen_y", "scale_product"}
 """Steps of scales."""
 
-MISTAKES = 2
-"""Kinds of places that are looked for, each with what is otherwise there."""
-
-FEW = 3
-"""Failed lengths whose blocks are tried one by one, besides the usual ones."""
+MISTAKES, FEW = 2, 3
+"""Kinds of places that are looked for, and failed lengths whose blocks are tried besides the usual ones."""
 
 CHANCE = 0.05
 """The part of the failed calls that single values must explain to be what is wrong."""
@@ -183,7 +197,7 @@ def _look_under(
     """Make the experiments with a probe that puts calls under a condition which some failed calls meet."""
     first = min(members, key=lambda one: (one.call.nrc, one.call.n)).call
     found = _look_at_lengths(Bench(function, first.nrc, probe, deadline), [], members)
-    together = _Together(found)
+    together = Together(found)
     return [replace(one, explains=together.explains(one)) for one in found]
 
 
@@ -271,11 +285,11 @@ def _look(bench: Bench, base: Sequence[Measured], failed: Sequence[CallResult]) 
         if len(found) == judged:
             continue
         judged = len(found)
-        if not _hides([*base, *found]) and _all_explained([*base, *found], failed):
+        if not _hides([*base, *found]) and all_explained([*base, *found], failed):
             break
     if found and all(one.fact in SINGLE for one in found):
         # Single values that explain few of the calls are wrong for another reason, which is not known.
-        explained = sum(map(_Together([*base, *found]).is_explained, failed))
+        explained = sum(map(Together([*base, *found]).is_explained, failed))
         return found if explained > CHANCE * len(failed) else []
     return found
 
@@ -293,17 +307,25 @@ def _experiments(
     if bench.nrc == 1:
         yield lambda: outputs.single(bench)
         yield lambda: outputs.ignored(bench)
-    yield lambda: fields.fields(bench)
+        yield lambda: added_terms.added_terms(bench)
+    if not any("rest" in one.changes for one in found):
+        yield lambda: fields.fields(bench)
     yield lambda: layouts.layouts(bench)
     bench.encoders = layouts.encoders_of(bench.version, [*base, *found])
+    if bench.nrc == 1 and not bench.encoders:
+        yield lambda: skips.skipped(bench)
+        if any(one.where.get("by") == "codes" for one in found):
+            return  # (What blocks show depends on what else they hold.)
     # (What 1 by 1 gives is another number where scales are written otherwise.)
     prepared = (not (found or bench.encoders) and prepared) or _prepare(bench)
     if bench.nrc == 2:
         yield from _of_two(bench, base, found, failed, is_prepared=prepared)
         return
     if prepared:
-        yield lambda: precision.offset(bench)
-        if not any(one.fact == "codes-offset" for one in found):
+        yield lambda: fixed_point.fixed_points(bench)
+        if not any(one.where.get("format") == "fixed-point" for one in found):
+            yield lambda: precision.offset(bench)
+        if not any("format" in one.where or one.fact == "codes-offset" for one in found):
             yield lambda: precision.accumulator(bench)
             if not any("bits" in one.changes for one in found):
                 yield lambda: precision.chunk_sums(bench, failed)
@@ -372,7 +394,7 @@ def _of_blocks(
             yield lambda: entries.entries(bench, failed)
         elif found and not any(SCALED & one.changes.keys() for one in [*base, *found]):
             # (Beside what is wrong in rows, halves of a few exponents may be misread.)
-            together = _Together([*base, *found])
+            together = Together([*base, *found])
             yield lambda: halves.halves(bench, [one for one in failed if not together.is_explained(one)])
 
 
@@ -391,44 +413,3 @@ def _prepare(bench: Bench) -> bool:
         return bench.prepare()
     except NoAnswerError:
         return False
-
-
-class _Together:
-    """What facts explain together: each call is predicted once by a model."""
-
-    def __init__(self, found: Sequence[Measured]) -> None:
-        self._found = found
-        self._model, self._plain = Predictions(model_of(found)), Predictions(Model())
-
-    def is_explained(self, result: CallResult) -> bool:
-        """Return whether a failed call's outputs are what the facts together give."""
-        if any(one.when is not None and one.when(result) for one in self._found):
-            return True
-        return self._model.match(result) or _is_nearer(self._model, self._plain, result)
-
-    def explains(self, one: Measured) -> Callable[[CallResult], bool]:
-        """Return whether a failed call needs a fact: with it its outputs are right, not without."""
-        without = Predictions(model_of([other for other in self._found if other is not one]))
-
-        def explains(result: CallResult) -> bool:
-            if one.when is not None:
-                return one.when(result) and not self._model.match(result)
-            if self._model.match(result):
-                return not without.match(result)
-            nearer = _is_nearer(self._model, without, result)
-            return nearer and not self._plain.match(result, SHARE)
-
-        return remembered(explains)
-
-
-def _all_explained(found: Sequence[Measured], failed: Sequence[CallResult]) -> bool:
-    together = _Together(found)
-    return bool(found) and all(together.is_explained(one) for one in failed)
-
-
-def _is_nearer(model: Predictions, other: Predictions, result: CallResult) -> bool:
-    """Return whether a call's outputs are within the bound of one model, and not of another.
-
-    Rows that are made to lose what can be lost reach the bound: no tolerance below it holds for them.
-    """
-    return model.match(result, SHARE) and not other.match(result, SHARE)

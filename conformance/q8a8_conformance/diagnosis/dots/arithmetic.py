@@ -17,7 +17,7 @@ from q8a8_conformance.diagnosis.dots.block_calls import Experiments
 from q8a8_conformance.diagnosis.dots.maps import map_of
 from q8a8_conformance.diagnosis.dots.model import Model, Signs, matches
 from q8a8_conformance.diagnosis.dots.other_rows import other_rows
-from q8a8_conformance.diagnosis.dots.stages import over, staged, terms_of
+from q8a8_conformance.diagnosis.dots.stages import beginning_with, over, staged
 from q8a8_conformance.results.record import count
 
 if TYPE_CHECKING:
@@ -68,12 +68,12 @@ def block_steps(
         *candidates.scale_products(),
         *candidates.readings(),
         *candidates.integers(),
-        *terms_of(done),
+        *candidates.terms(),
         *candidates.results(),
         *candidates.factors(bench.factor * bench.value(bench.one(), bench.one())),
     )
     steps = tuple(over(base, one) for one in steps)
-    order = [*wrong, *(one for one in done.made if one not in wrong)]
+    order = beginning_with(wrong, done.made)
     single = (one for one in steps if _gives_all(Model(**{**base, **one.changes}), order))
     parts = tuple(itertools.islice(single, 1)) or staged(done, base)
     if bench.factor != 1 and not _gives_all(_with(base, parts), order):

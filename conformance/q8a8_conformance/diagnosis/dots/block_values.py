@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,6 +53,8 @@ class Trigger:
         Returns which blocks hold it: bool [nb].
     control
         Puts a value like it into a block that must be right, for one that matters to its own block.
+    is_base
+        Whether all other blocks of a row must hold such a one.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Trigger:
     put: Callable[[Values, int], None]
     holds: Callable[[Values], Array]
     control: Callable[[Values, int], None] | None = None
+    is_base: bool = False
 
 
 def _constant(part: int, value: float) -> Callable[[Values, int], None]:
@@ -104,13 +106,6 @@ def _triggers() -> Iterator[Trigger]:
             yield Trigger(f"{name}-of-{side}", f"{scale} {words}", _constant(part, value), _of(part, test))
         put, holds = _constant(of_codes, 0), _of(of_codes, lambda q: np.asarray(~q.any(axis=1)))
         yield Trigger(f"zero-codes-of-{side}", f"{codes} are all zero", put, holds)
-        yield Trigger(
-            f"zero-sum-of-{side}",
-            f"{codes} add up to zero",
-            partial(_with_sum, part, 0),
-            _of(of_codes, lambda q: np.asarray(q.sum(axis=1) == 0)),
-            partial(_with_sum, part, 1),
-        )
         put, holds = _as_before(part), _of(part, _equal_before)
         yield Trigger(f"same-scale-of-{side}", f"{scale} is that of block b - 1", put, holds)
         put, holds = _as_before(of_codes), _of(of_codes, _equal_before)
@@ -133,46 +128,10 @@ def _triggers() -> Iterator[Trigger]:
     )
     yield Trigger("zero-scales", "both scales of block b are zero", zeros, both)
     yield Trigger("equal-scales", "both scales of block b are equal", equal, lambda v: v[0] == v[1])
-    for name, words, key, change in KEYS:
-        yield Trigger(
-            f"same-{name}-of-scales",
-            f"the bits of both scales of block b have the same {words} as those of block b - 1",
-            partial(_with_key_before, change),
-            partial(_equal_keys, key),
-        )
-
-
-def _with_sum(part: int, total: int, values: Values, block: int) -> None:
-    """Let codes of a block that are not zero add up to a number, and their products to another one."""
-    values[part + 2][block] = np.where(np.arange(32) % 2, -3, 3)
-    values[part + 2][block, 0] += total
-    values[3 - part][block] = np.where(np.arange(32) % 2, 1, 2)
 
 
 def _with_orthogonal(values: Values, block: int) -> None:
     values[2][block], values[3][block] = 3, np.where(np.arange(32) % 2, -1, 1)
-
-
-KEYS: tuple[tuple[str, str, Callable[[Array, Array], Array], Callable[[int, int], tuple[int, int]]], ...] = (
-    ("xor", "exclusive or", lambda x, y: x ^ y, lambda x, y: (x ^ 0x400, y ^ 0x400)),
-    ("sum", "sum", lambda x, y: x + y, lambda x, y: (x + 0x200, y - 0x200)),
-    ("difference", "difference", lambda x, y: x - y, lambda x, y: (x + 0x400, y + 0x400)),
-)
-"""What two pairs of scales may share that are not equal, by their bits; and such a pair for another one."""
-
-
-def _bits(d: Array) -> Array:
-    return np.asarray(d, np.float16).view(np.uint16).astype(np.int64)
-
-
-def _with_key_before(change: Callable[[int, int], tuple[int, int]], values: Values, block: int) -> None:
-    before = (int(_bits(values[side][block - 1])) for side in (0, 1))
-    for side, bits in enumerate(change(*before)):
-        values[side][block] = np.uint16(bits).view(np.float16)
-
-
-def _equal_keys(key: Callable[[Array, Array], Array], values: Values) -> Array:
-    return _equal_before(key(_bits(values[0]), _bits(values[1])))
 
 
 def _next(hit: Array) -> Array:
@@ -263,6 +222,9 @@ class _Survey:
         # (Neither the bits of a scale, nor their sums and the like, are those of the block before.)
         scales = [np.ldexp(1.0, numbers % 3), np.ldexp(1.0, np.array([4, 8, 5, 9])[numbers % 4])]
         values = *scales, one["weight_qs"].astype(np.int64), full["weight_qs"].astype(np.int64)
+        if self._trigger.is_base and (control := self._trigger.control):
+            for block in range(nb):
+                control(values, block)
         for block in blocks:
             if block or "same" not in self._trigger.name:
                 (put or self._trigger.put)(values, block)
@@ -308,7 +270,7 @@ def of_values(bench: Bench, found: Sequence[Measured]) -> Iterator[Measured]:
 
 def _is_implied(name: str, names: Sequence[str]) -> bool:
     """Return whether a block that holds a value holds another one of some, too: the more general is said."""
-    return name.startswith("zero-codes-of") and not {"zero-sum", f"zero-sum-of-{name[-1]}"}.isdisjoint(names)
+    return name.startswith("zero-codes-of") and "zero-sum" in names
 
 
 def _is_right_without(bench: Bench, base: dict[str, Any]) -> bool:
@@ -331,6 +293,17 @@ def _of_trigger(survey: _Survey, trigger: Trigger) -> tuple[str, Effect, str, Tr
             if survey.is_given({"placed": ((Valued(trigger, at, reach), effect),)}):
                 return reach, effect, at.text("block", "nb") if at else "", (trigger, at, survey.first())
     return None
+
+
+def of_codes(bench: Bench, trigger: Trigger) -> tuple[Measured, bool] | None:
+    """Return what some codes of a block do, and whether that is that this block alone is not counted."""
+    survey = _Survey(bench, {}, trigger)
+    if not all(matches(Model(), survey.call_on(nb, ())) for nb in LENGTHS):
+        return None
+    if (found := _of_trigger(survey, trigger)) is None:
+        return None
+    reach, effect, text, one = found
+    return _fact(bench, reach, effect, text, [one]), (reach, effect, text) == ("own", Effect(Kind(0)), "")
 
 
 def _fact(bench: Bench, reach: str, effect: Effect, text: str, some: Sequence[Triggered]) -> Measured:

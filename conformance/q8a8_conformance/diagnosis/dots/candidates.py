@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -30,9 +31,6 @@ SCALE_BITS = range(8, 33)
 
 SIGNIFICANT = range(12, 22)
 """Significant bits of a product of two scales, which has 22, as a fixed-point multiplier keeps them."""
-
-WIDTHS = (32, 40, 48, 64)
-"""Bits of integers that terms are converted to."""
 
 LIMITS = (65504.0, 57344.0, 65535.0, 32767.0, 448.0)
 """The largest halves and integers, and the largest float8 of four exponent bits."""
@@ -193,7 +191,10 @@ def integers() -> tuple[Candidate, ...]:
         slug = mutant.slug
         if "products" in mutant.changes and mutant.rule == "Q8A8-DOT-1":
             for form, changes in {"": mutant.changes, **(mutant.forms or {})}.items():
-                sentence = f"{mutant.sentence[:-1]} ({form})." if form else "{}"
+                said = mutant.sentence[:-1]
+                if form == "a code of x":  # (What the sentence names is the other operand.)
+                    said = re.sub(r"\b[xy]\b", lambda name: "yx"["xy".index(name[0])], said)
+                sentence = f"{said} ({form})." if form else "{}"
                 step = changes["products"]
                 found.append(_from_catalogue("products", slug, form[-1:], sentence, products=step))
         elif "block_sum" in mutant.changes:
@@ -250,44 +251,6 @@ WAYS: tuple[tuple[str, Step], ...] = (
     ("rounded, halves away from zero", lambda v: np.trunc(v + np.copysign(0.5, v))),
 )
 """How a number becomes an integer."""
-
-OVERFLOWS: Mapping[str, tuple[str, Step]] = {
-    "wraps": ("wraps", lambda v, limit: v - 2 * limit * np.floor(v / (2 * limit) + 0.5)),
-    "saturates": ("saturates", lambda v, limit: np.clip(v, -limit, limit)),
-    "least": ("becomes the least integer", lambda v, limit: np.where(np.abs(v) < limit, v, -limit)),
-}
-"""What becomes of numbers that an integer does not hold: the last is what x86 converts them to."""
-
-
-def fixed_points(bits: int, *, at_end: bool) -> Iterator[Candidate]:
-    """Yield integers of so many bits behind the point that terms, or their sum, may be converted to."""
-    fact, what = ("result-changed", "The sum") if at_end else ("term-rounded", "Each block's term")
-
-    def step(term: Step, sums: Step) -> dict[str, Step]:
-        store = {"store": lambda _held, result, _nb: float(sums(np.float64(result)))}
-        return {"store": lambda _held, result, _nb: float(term(np.float64(result)))} if at_end else {
-            "term": term, **({} if sums is np.float64 else store)
-        }  # fmt: skip
-
-    for word, to in WAYS:
-        sentence = f"{what} is {word} to a multiple of 2^-{bits}"
-        where: dict[str, Any] = {"format": "fixed-point", "unit": -bits, "by": word}
-        cut = partial(_cut, bits=bits, to=to)
-        yield Candidate(fact, where, "Q8A8-ORD-2", f"{sentence}.", FIX, "", step(cut, np.float64))
-        for width, (way, (words, of)) in itertools.product(WIDTHS, OVERFLOWS.items()):
-            limit = 2.0 ** (width - 1 - bits)
-            ends = f"what is 2^{width - 1 - bits} or more {words}"
-            sums = partial(OVERFLOWS["saturates" if way == "saturates" else "wraps"][1], limit=limit)
-            yield Candidate(
-                fact,
-                {**where, "width": width, "overflow": way},
-                "Q8A8-ORD-2",
-                f"{sentence}, an integer of {width} bits: {ends}.",
-                FIX,
-                "",
-                step(lambda v, cut=cut, of=of, limit=limit: np.asarray(of(cut(v), limit)), sums),
-            )
-
 
 SHORT = {"half": "rounded to a half", "bfloat16": "cut to a bfloat16", "tf32": "cut to 11 significant bits"}
 """Formats in which a sum may be, and how it gets there."""

@@ -227,7 +227,7 @@ def _of_address(one: Failure, moved: Sequence[Failure], probe: Probe) -> Conditi
     if not _differs(probe, at):
         return None
     for index, buffer in enumerate(at.buffers):
-        if buffer.offset and _differs(probe, _moved(plain(call), index, buffer.offset)):
+        if buffer.offset and _differs(probe, at_offset(plain(call), index, buffer.offset)):
             break
     else:
         offsets = {spec.name: each.offset for spec, each in zip(call.spec.buffers, at.buffers, strict=True)}
@@ -238,7 +238,7 @@ def _of_address(one: Failure, moved: Sequence[Failure], probe: Probe) -> Conditi
         legal = tuple(each for each in moved if matches(Model(), each))
         return Condition("bits", {"by": "address", "buffer": name}, f"the address of {name}", None, legal)
     step = call.spec.buffers[index].alignment
-    wrong = [o for o in range(0, LINE, step) if _differs(probe, _moved(plain(call), index, o))]
+    wrong = [o for o in range(0, LINE, step) if _differs(probe, at_offset(plain(call), index, o))]
     offset = buffer.offset
     if offset % LINE not in wrong:
         where: dict[str, Any] = {"buffer": name, "straddles": "a page"}
@@ -248,7 +248,7 @@ def _of_address(one: Failure, moved: Sequence[Failure], probe: Probe) -> Conditi
         offset %= LINE
 
     def under(other: Call) -> Call:
-        return _moved(other, index, offset)
+        return at_offset(other, index, offset)
 
     members = tuple(each for each in moved if each is one or _is_at(each.call, index, where))
     several = len(where.get("remainders", ())) > 1
@@ -264,7 +264,7 @@ def of_alignment(wrong: Sequence[Failure], probe: Probe) -> Condition | None:
     call = plain(first.call)
     for index, buffer in enumerate(call.spec.buffers):
         offsets = range(0, LINE, buffer.alignment)
-        moved = [probe(_moved(call, index, offset)) for offset in offsets]
+        moved = [probe(at_offset(call, index, offset)) for offset in offsets]
         right = [outputs is not None and is_right(first, outputs) for outputs in moved]
         if not right[0] and any(right):
             bad = [offset for offset, is_right in zip(offsets, right, strict=True) if not is_right]
@@ -273,7 +273,8 @@ def of_alignment(wrong: Sequence[Failure], probe: Probe) -> Condition | None:
     return None
 
 
-def _moved(call: Call, index: int, offset: int) -> Call:
+def at_offset(call: Call, index: int, offset: int) -> Call:
+    """Return a call with one buffer so many bytes behind a 64-byte boundary."""
     buffers = list(call.buffers)
     buffers[index] = replace(buffers[index], offset=offset)
     return replace(call, buffers=tuple(buffers))

@@ -27,6 +27,7 @@ from q8a8_conformance.diagnosis.dots.right_steps import (
     store,
     strides,
     term,
+    total,
     unpack,
     unpack_at,
     widen,
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
 SHARE = 8
 """The bound of Q8A8-ORD-2 is for the worst data and order; kernels use one part in this many, or less."""
-
 
 LISTS = ("placed", "local", "only")
 """Fields of a model that hold several things."""
@@ -148,8 +148,8 @@ class Model:
         (codes of x, of y [n, 32]) -> int64 [n, 32]; those -> [n].
     correction
         (codes of x, of y [n, 32]) -> int64 [n], which is added to the sum.
-    scale_product, term
-        (dx, dy) -> float64 [n]; (terms) -> float64 [n].
+    scale_product, term, total
+        (dx, dy) -> float64 [n]; (terms) -> float64 [n]; (terms) -> their sum.
     scaled_sum
         (sums, dx, dy) -> terms [n], where they are no product of the two.
     store, added
@@ -165,15 +165,14 @@ class Model:
     lanes
         Elements of a block that are read elsewhere: ("x" or "y", elements, how many bytes behind their own).
     given
-        What is added to another block's sum: how many blocks further on it is, and a function of sums [n].
+        What another block's sum is given: how many blocks further on it is, and a function of sums [n].
     scaled
-        Elements of a block whose products take other blocks' scales: how many blocks further on the one of x
-        is, and the one of y.
+        Elements whose products take other blocks' scales: how many blocks further on x's is, and y's.
     taken
         What is added to a block's sum: of "x" or "y", so many times the sum of the codes so many blocks
         further on.
     rest
-        (codes of x, of y [n, 32], dx, dy) -> what is added to the terms, and the sizes of its parts.
+        (codes of x, of y [n, 32], dx, dy, other scales of both) -> what is added to the terms, and its size.
     local
         What is otherwise at some blocks of a row: pairs of a function (nb) -> bool [nb], or the signs of
         scales, and fields of a model.
@@ -201,6 +200,7 @@ class Model:
     scale_product: Step = scale_product
     scaled_sum: Step | None = None
     term: Step = term
+    total: Step = total
     store: Step = store
     added: frozenset[int] = frozenset()
     sums: tuple[tuple[int, ...], ...] = ((0,), (1,), (2,), (3,))
@@ -336,7 +336,7 @@ class Model:
             terms = terms + np.where(is_inside, part(sums) * scales[target % nb], 0)
         sizes = np.abs(largest) * (np.abs(of).sum(axis=-1) + np.abs(beside))
         if self.rest is not None:
-            more, parts = self.rest(codes["x"], codes["y"], dx, dy)
+            more, parts = self.rest(codes["x"], codes["y"], dx, dy, (x[1][of_x], y[0][of_y]))
             terms, sizes = terms + more, sizes + parts
         return largest, sizes, terms
 
@@ -367,7 +367,7 @@ class Model:
             terms = self.partial.of(terms, meeting[0] % max(nb, 1), nb)
         if not np.isfinite(terms).all():
             return float(terms.sum()), 0.0, False, False
-        value = math.fsum(terms.tolist())
+        value = self.total(terms)
         if abs(value) > self.limit:
             return math.inf, 0.0, False, True
         size, unit = float(sizes.sum()), _unit(terms)

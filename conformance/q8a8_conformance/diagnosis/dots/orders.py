@@ -78,6 +78,11 @@ def _explain(
         if finding := _as_other_sum(found, rows, of, note) or _as_order(found, rows, of, note):
             yield finding
             return
+    if sum(_count_within_bound(each) for each in rows) < ENOUGH * of:
+        # (An order is worth no mention where this many results are none's.)
+        if experiments:
+            yield Finding(function, UNEXPLAINED, 0, of, detail=_joined(note, *found.notes), nrc=nrc)
+        return
     nearest, wrong = _nearest(nrc, rows)
     for order in nearest[: None if experiments else 1]:
         if not wrong or (not experiments and of - wrong >= ENOUGH * of and _is_told(order, nrc, rows)):
@@ -127,6 +132,11 @@ def _is_told(order: Order, nrc: int, rows: Sequence[HeldRows]) -> bool:
         of += int(differ.sum())
         right += int((bits[0] == each.bits)[differ].sum())
     return right >= MOST * of > 0
+
+
+def _count_within_bound(rows: HeldRows) -> int:
+    """Count the results that some order may have: the wrong ones that an order explains are none of them."""
+    return int(_is_within_bound(rows, rows.dx * rows.dy).sum())
 
 
 def _is_within_bound(rows: HeldRows, d: Array) -> Array:

@@ -32,6 +32,9 @@ SHORT = (8, 10, 11, 12)
 FEW = 12
 """Wrong calls that are looked at first."""
 
+ONE_BY_ONE, IN_PAIRS = CHANGED_BEFORE = -1, -2
+"""Ways to add products that are changed themselves: one after the other, or neighbours, and their sums."""
+
 HALF_OVERFLOWS = 65520.0
 """From here on an integer is an infinite half."""
 
@@ -93,12 +96,15 @@ class Change:
         Integers as float64 or int64, of any shape -> what they become.
     runs
         Whether it may also be done after each addition, with another result than at the end.
+    converted
+        Whether sums are converted to int32: infinite ones to the least of it.
     """
 
     words: str
     where: Mapping[str, Any]
     of: Callable[..., Array]
     runs: bool = False
+    converted: bool = False
 
 
 @cache
@@ -150,7 +156,7 @@ def in_bits(v: Array, bits: int, ends: str) -> Array:
 
 def _as_half(v: Array) -> Array:
     of = significant(v, 11, np.rint)
-    return np.asarray(np.where(np.abs(v) >= HALF_OVERFLOWS, np.copysign(np.inf, of), of))
+    return np.asarray(np.where(np.abs(v) >= HALF_OVERFLOWS, np.copysign(np.inf, v), of))
 
 
 @cache
@@ -182,7 +188,9 @@ def _changes() -> Iterator[Change]:
                 words += f" from {1 - (1 << (bits - 1))} on"
             of = partial(in_bits, bits=bits, ends=ends)
             yield Change(words, {"bits": bits, "ends": ends}, of, runs=ends == "saturates")
-    yield Change("{is} rounded to a half", {"format": "half"}, _as_half, runs=True)
+    words = "{is} rounded to a half"
+    yield Change(words, {"format": "half"}, _as_half, runs=True)
+    yield Change(words, {"format": "half", "converted": "int32"}, _as_half, runs=True, converted=True)
     for bits in range(23, 2, -1):
         name = {8: " (bfloat16)"}.get(bits, "")
         for word, to in (("rounded", np.rint), ("cut off", np.trunc), ("rounded away", away)):
@@ -213,14 +221,18 @@ def changed_sum(
 ) -> Array:
     """Return the sums of blocks of products [..., 32] whose partial sums are changed: float64 [...].
 
-    `together` products are added at a time and the sum changed after each addition; 0 is for all at once.
-    `some` are the parts that are changed, None for all.
+    `together` products are added at a time and the sum changed after each addition; 0 is for all at once. In
+    `ONE_BY_ONE` and `IN_PAIRS` the products are changed, too. `some` are the parts that are changed, None for
+    all.
     """
     with np.errstate(all="ignore"):
         sums = _parts(of, split, change, together)
         if some is not None:
             chosen = np.isin(np.arange(split.parts), some)
             sums = np.where(chosen, sums, of @ split.matrix())
+        if change.converted:
+            sums = np.where(np.isfinite(sums), sums, -(2.0**31))
+            return in_bits(sums.sum(axis=-1), 32, "wraps")
         return np.asarray(sums.sum(axis=-1), np.float64)
 
 
@@ -228,6 +240,13 @@ def _parts(of: Array, split: Split, change: Change, together: int) -> Array:
     """Return partial sums that are changed [..., parts]."""
     if not together:
         return change.of(of @ split.matrix())
+    if together in CHANGED_BEFORE:
+        of, together = change.of(of), int(together == ONE_BY_ONE)
+    if not together:
+        sums = of[..., np.argsort(split.part, kind="stable").reshape(split.parts, -1)]
+        while sums.shape[-1] > 1:
+            sums = change.of(sums[..., ::2] + sums[..., 1::2])
+        return np.asarray(sums[..., 0])
     total = np.zeros((*of.shape[:-1], split.parts))
     for some in split.steps(together):
         total = change.of(total + of[..., some].sum(axis=-1))
@@ -256,12 +275,12 @@ def partial_sums(of: Array, values: Array) -> Candidate | None:
         (split, change, together)
         for split in splits()
         for change in changes()
-        for together in (1, 2, 4)
-        if change.runs and split.size > together
+        for together in (1, 2, 4, *(CHANGED_BEFORE if change.where.get("ends") != "saturates" else ()))
+        if change.runs and split.size > max(together, 1)
     )
     for split, change, together in (*((*way, 0) for way in whole), *running):
         if all(
-            np.array_equal(changed_sum(of[some], split, change, together), values[some])
+            np.array_equal(changed_sum(of[some], split, change, together), values[some], equal_nan=True)
             for some in (few, every)
         ):
             return _candidate(split, change, together, None)
@@ -320,7 +339,14 @@ def _candidate(split: Split, change: Change, together: int, some: tuple[int, ...
     )
     where = {**change.where, **({} if is_block else {"parts": dict(split.where)})}
     after = ""
-    if together:
+    if together in CHANGED_BEFORE:
+        each = "two" if together == IN_PAIRS else "product"
+        where |= {"products": True, "after-each": each}
+        added = "each two that are added" if together == IN_PAIRS else "each product that is added"
+        sums = "a block's sum" if is_block else f"sums of {split.words}"
+        of = f"Products, and {sums} after {added},"
+        what = change.words.format(**_verbs(many=True))
+    elif together:
         where["after-each"] = together
         added = "each product" if together == 1 else f"each {WHOLE.get(together, 'two')} products"
         after = f" after {added} that {'is' if together == 1 else 'are'} added"
@@ -332,6 +358,8 @@ def _candidate(split: Split, change: Change, together: int, some: tuple[int, ...
             if is_one
             else f"{of}, of {elements_words(elements)},"
         )
+    if change.converted:
+        after += ", and the whole sum is converted to int32" if is_block else ", and then converted to int32"
     cause = ""
     if is_block and not together and change.where.get("bits") == 16:
         cause = CAUSES.get(change.where.get("ends", ""), "")

@@ -108,7 +108,9 @@ def _sums_of_codes(bench: Bench, operand: str) -> Iterator[tuple[str, Any]]:
             yield kind, rest
 
 
-def _rest(qx: Array, qy: Array, dx: Array, dy: Array, operand: str, kind: str) -> tuple[Array, Array]:
+def _rest(
+    qx: Array, qy: Array, dx: Array, dy: Array, _others: tuple[Array, Array], operand: str, kind: str
+) -> tuple[Array, Array]:
     """Return what a rounded correction leaves in a block's term, and the sizes of what is added."""
     codes, own, other = (qy, dx, dy) if operand == "x" else (qx, dy, dx)
     sums = np.asarray(codes.astype(np.int64).sum(axis=1) * other, np.float64)

@@ -44,7 +44,7 @@ STEPS = (2, 4, 8, 16, 32, 3, 5, 6)
 
 def read_elsewhere(bench: Bench) -> Iterator[Measured]:
     """Find blocks of x, or of y, whose scale or codes are read at other bytes."""
-    noise = (_noise_call(bench, nb, "xy", nb) for nb in SHORT)
+    noise = (noise_call(bench, nb, "xy", nb) for nb in SHORT)
     if all(matches(Model(), bench.answer(call)) for call in noise):
         return
     for side in "xy":
@@ -63,13 +63,13 @@ def read_elsewhere(bench: Bench) -> Iterator[Measured]:
                 sentence,
                 like="v2-blocks-of-34" if bench.function != calls.DOT else "block-padded",
                 fix="Let every block, of loops and of what they leave over, begin where the one before ends.",
-                evidence=[bench.evidence(_noise_call(bench, first, side, 1), f"nb = {first}")],
+                evidence=[bench.evidence(noise_call(bench, first, side, 1), f"nb = {first}")],
                 changes={"read_at": read_at},
             )
             return
 
 
-def _noise_call(bench: Bench, nb: int, sides: str, seed: int, block: int | None = None, at: int = 0) -> Call:
+def noise_call(bench: Bench, nb: int, sides: str, seed: int, block: int | None = None, at: int = 0) -> Call:
     """Return the call on rows of noise; of a side that is not named, one block, or every one, has codes.
 
     The row of the side that is named first lies so many bytes off a cache line.
@@ -128,7 +128,7 @@ def _by_address(bench: Bench, side: str) -> Measured | None:
         words,
         rule="Q8A8-ENV-2",
         fix="Load bytes where they are, by an instruction or a copy that needs no alignment.",
-        evidence=[bench.evidence(_noise_call(bench, nb, side, 1, nb - 1, at), f"v{side} at {at} mod {LINE}")],
+        evidence=[bench.evidence(noise_call(bench, nb, side, 1, nb - 1, at), f"v{side} at {at} mod {LINE}")],
         changes={"read_at": read_at},
     )
 
@@ -144,7 +144,7 @@ def _shifts(bench: Bench, side: str, nb: int, at: int = 0) -> dict[Shift, Array]
     for block in range(nb):
         fitting: set[Shift] | None = None
         for seed in (1, 2):
-            call = _noise_call(bench, nb, side, seed, block, at)
+            call = noise_call(bench, nb, side, seed, block, at)
             value = float(np.frombuffer(bench.outputs(call)[0], "<f4")[0])
             # (What is not counted is read nowhere.)
             fits = _fitting(bench, side, call, block, value) if value else set()

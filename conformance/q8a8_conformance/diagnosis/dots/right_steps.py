@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -89,6 +90,11 @@ def scale_product(dx: Array, dy: Array) -> Array:
 def term(terms: Array) -> Array:
     """Leave a block's term as it is."""
     return terms
+
+
+def total(terms: Array) -> float:
+    """Add up the terms without a rounding."""
+    return math.fsum(terms.tolist())
 
 
 def store(_held: float, result: float, _nb: int) -> float | None:

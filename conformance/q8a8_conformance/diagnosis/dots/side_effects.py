@@ -49,7 +49,8 @@ SIZES = (*range(1, 35), 47, 48, 49, 63, 64, 65, 100, 127, 128, 129)
 """Lengths in blocks, and in elements of a vector."""
 
 FEW_LENGTHS = (*range(1, 10), 15, 16, 17, 31, 33, 64, 65)
-"""Those of calls that may die: a process begins after each."""
+FEW_SIZES = (*range(1, 10), 16, 17, 33)
+"""Those of calls that may die, and of products that may: a process begins after each."""
 
 REACHED = re.compile(
     r"SIG\w+ \((read|write)\): in \w+, (\w+) \(\d+ bytes?\): (\d+ bytes?) (after its end|before its start)"
@@ -92,9 +93,9 @@ def of_side_effect(fault: Fault, seen: Sequence[Call], ask: Ask) -> Fact | None:
         where, words = {**where, "modes": modes}, words + modes
     detail = result.detail.splitlines()[:1] if result else []
     return Fact(
-        *(effect.fact, where, effect.rule, f"{effect.happens}{words or ' in every call'}.", effect.fix, ""),
+        *(effect.fact, where, effect.rule, said_of_rows(call, effect.happens, words), effect.fix, ""),
         function=call.function,
-        evidence=(Evidence(call, (), (), "; ".join((_length(call), *detail))),),
+        evidence=(Evidence(call, (), (), "; ".join((length_of(call), *detail))),),
         nrc=call.nrc,
     )
 
@@ -150,13 +151,44 @@ def of_reach(died: Sequence[tuple[Call, str]], ask: Ask) -> Fact | None:
     sentence = f"Bytes {'after' if place == 'end' else 'before'} the {place} of {name} are {verb}"
     fix = "Touch the bytes of the buffers alone: handle what a vector leaves over."
     far = "right" if far.startswith("0 ") else far
-    evidence = (Evidence(call, (), (), f"{_length(call)}: {name}, {far} {side}"),)
+    evidence = (Evidence(call, (), (), f"{length_of(call)}: {name}, {far} {side}"),)
     named = (fact, {**where, "buffer": name, "side": place}, rule)
-    full = f"{sentence}{words or ' in every call'}."
-    return Fact(*named, full, fix, "", function=call.function, evidence=evidence, nrc=call.nrc)
+    return Fact(
+        *named,
+        said_of_rows(call, sentence, words),
+        fix,
+        "",
+        function=call.function,
+        evidence=evidence,
+        nrc=call.nrc,
+    )
 
 
-def _length(call: Call) -> str:
+def where_it_dies(call: Call, ask: Ask) -> tuple[dict[str, Any], str] | None:
+    """Return which calls of a function do not return: as JSON data, and as the end of a sentence.
+
+    Raises
+    ------
+    NoAnswerError
+        The time is up.
+    """
+    if call.function in ROW_FUNCTIONS:
+        return _where(None, call, ask)
+    return _in_shapes(_Survey(None, call, ask), call)
+
+
+def said_of_rows(call: Call, what: str, words: str) -> str:
+    """Return a sentence of what happens, and where; of two rows at a time where no call of one row was seen.
+
+    How far two rows are apart is not varied: what happens wherever it was looked for need not in every call.
+    """
+    if call.nrc == 2:
+        return f"With nrc = 2: {what[0].lower()}{what[1:]}{words}."
+    return f"{what}{words or ' in every call'}."
+
+
+def length_of(call: Call) -> str:
+    """Return the sizes of a call in words."""
     return ", ".join(f"{name} = {size}" for name, size in _sizes(call).items())
 
 
@@ -254,7 +286,8 @@ class _Survey:
         self._fault, self._call, self._ask = fault, call, ask
         self._deadline = Deadline(SECONDS)
         lengths = SIZES if call.function == ACTIVATION else BLOCKS
-        self._lengths = [n for n in lengths if fault or n in FEW_LENGTHS]
+        few = FEW_SIZES if call.function == MUL_MAT else FEW_LENGTHS
+        self._lengths = [n for n in lengths if fault or n in few]
 
     def happens(self, make: Maker, n: int) -> bool | None:
         """Return whether a call has it; None where it does not return.

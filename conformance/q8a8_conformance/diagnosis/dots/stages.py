@@ -32,7 +32,6 @@ from q8a8_conformance.reveal.quantizers.words import ranges
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from q8a8_conformance.diagnosis.dots.bench import Bench
     from q8a8_conformance.diagnosis.dots.block_calls import Experiments
     from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.results.observations import CallResult
@@ -105,7 +104,7 @@ def staged(done: Experiments, base: dict[str, Any]) -> tuple[Candidate, ...]:
         # (A step that gives the later calls of codes, too, is better than one that leaves them wrong.)
         shown = (of_codes, [one for s in OF_CODES[: STAGES.index(stage) + 1] for one in by_stage[s]])
         for others in shown if stage in OF_CODES else (own,):
-            order = [*wrong, *(one for one in others if one not in wrong)]
+            order = beginning_with(wrong, others)
             if found := _giving(changes, changes.keys() - base.keys(), every, order):
                 changes |= {key: step for one in found for key, step in one.changes.items()}
                 parts += found
@@ -113,6 +112,13 @@ def staged(done: Experiments, base: dict[str, Any]) -> tuple[Candidate, ...]:
     if all(matches(Model(**changes), one) for one in of_codes):
         return tuple(parts)
     return tuple(one for one in parts if not one.changes.keys() & {"products", "block_sum", "correction"})
+
+
+def beginning_with(some: Sequence[CallResult], every: Iterable[CallResult]) -> list[CallResult]:
+    """Return all calls, some of them first."""
+    # (By identity: to compare the bytes of thousands with each other takes seconds.)
+    first = {id(one) for one in some}
+    return [*some, *(one for one in every if id(one) not in first)]
 
 
 def over(base: dict[str, Any], step: Candidate) -> Candidate:
@@ -151,22 +157,6 @@ class _Once:
             yield one
 
 
-def terms_of(done: Experiments) -> Iterator[Candidate]:
-    """Yield what a block's term may be rounded to, integers by the smallest term that comes out."""
-    if bits := done.fraction_bits:
-        # (Two terms of which each is lost, when it is rounded or when it is cut.)
-        pairs = [((7, 7), bits + 4), ((3, 3), bits + 2)] if done.bench.two else []
-        sums = (done.bench.value(*_small_terms(done.bench, codes, power)) for codes, power in pairs)
-        yield from candidates.fixed_points(bits, at_end=2.0**-bits in sums)
-    yield from candidates.terms()
-
-
-def _small_terms(bench: Bench, codes: Sequence[int], power: int) -> tuple[Array, Array]:
-    """Return rows of two blocks whose terms are codes, times 2^-power."""
-    scales = [2.0 ** -(power // 2), 2.0 ** -(power - power // 2)]
-    return bench.spread(codes, (scales[0],) * 2), bench.spread((1, 1), (scales[1],) * 2)
-
-
 def _ways(done: Experiments) -> dict[str, tuple[Sequence[Candidate], Ways]]:
     """Return the known steps of each stage, and how others are measured."""
 
@@ -190,7 +180,7 @@ def _ways(done: Experiments) -> dict[str, tuple[Sequence[Candidate], Ways]]:
         "single": (candidates.integers(), codes),
         "filled": (candidates.integers(), codes),
         "scaled": ((*candidates.scale_products(), *candidates.readings()), scales),
-        "rest": ((*terms_of(done), *candidates.results()), lambda: ()),
+        "rest": ((*candidates.terms(), *candidates.results()), lambda: ()),
     }
 
 
