@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from q8a8_conformance.diagnosis.dots.partial_sums import in_bits
-from q8a8_conformance.diagnosis.products.terms import Effect, Measuring
+from q8a8_conformance.diagnosis.products.effects import Effect
+from q8a8_conformance.diagnosis.products.terms import Measuring
 from q8a8_conformance.inputs import dot_rows
 
 if TYPE_CHECKING:

@@ -1,8 +1,9 @@
 """One output of a product as a dot product, for the experiments on rows of these.
 
 The row of w is the first one, activations that are quantized to given codes and scales are the second. So
-what one output adds up is measured as a dot product's rows are: which terms, sums of chunks, and what a block
-does to others by what it holds. Where the same rows come out wrong shows in which outputs that is so.
+what one output adds up is measured as a dot product's rows are: which terms, sums of chunks, what a block
+does to others by what it holds, and the steps of one block, without what activations cannot be. Where the
+same rows come out wrong shows in which outputs that is so.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from q8a8 import layout
 from q8a8.matmul import mul_mat
-from q8a8_conformance.diagnosis.dots import block_values, row_facts
+from q8a8_conformance.diagnosis.dots import arithmetic, block_values, row_facts
 from q8a8_conformance.diagnosis.dots.bench import Bench, model_of
 from q8a8_conformance.diagnosis.dots.model import Model, matches
 from q8a8_conformance.diagnosis.facts import Evidence, Fact, remembered
@@ -25,7 +26,7 @@ from q8a8_conformance.protocol.deadline import Deadline
 from q8a8_conformance.protocol.session import SessionError
 from q8a8_conformance.results.expected_product import matrices_of, outputs_of
 from q8a8_conformance.results.observations import CallResult, Failure
-from q8a8_conformance.reveal.asking import NoAnswerError
+from q8a8_conformance.reveal.asking import NoAnswerError, NoSuchCallError
 from q8a8_conformance.reveal.places import Seen, find_rule
 
 if TYPE_CHECKING:
@@ -68,11 +69,17 @@ class Output:
     def __init__(self, session: AnySession, m: int, n: int, i: int, j: int) -> None:
         self._session, self.m, self.n, self.i, self.j = session, m, n, i, j
 
-    def probe(self, call: Call) -> tuple[bytes, ...] | None:
-        """Make a dot product's call: its output, or None where x holds what no activations become."""
+    def probe(self, call: Call) -> tuple[bytes, ...]:
+        """Make a dot product's call, and return its output.
+
+        Raises
+        ------
+        NoSuchCallError
+            The second row holds what no activations become.
+        """
         product = self.product(call, self.m, self.n)
         if product is None:
-            return None
+            raise NoSuchCallError
         return (self.all(product)[self.i, self.j].astype("<f4").tobytes(),)
 
     def all(self, call: Call) -> Array:
@@ -106,6 +113,7 @@ def dot_facts_of_products(session: AnySession, failures: Sequence[Failure]) -> l
                 continue
             found += row_facts.miscounted(bench, some)
             found += block_values.of_values(bench, found)
+            found += arithmetic.arithmetic(bench, found, [])
         except (NoAnswerError, SessionError, ArithmeticError):
             pass
         facts = [fact for one in found if (fact := _as_fact(output, one, found))]

@@ -16,10 +16,13 @@ from q8a8_conformance.diagnosis.products.facts import product_facts
 from q8a8_conformance.diagnosis.products.interleaved import interleaved_facts
 from q8a8_conformance.diagnosis.products.judged import jointly
 from q8a8_conformance.diagnosis.products.laws import law_facts
+from q8a8_conformance.diagnosis.products.multiples import multiple_facts, zero_facts
 from q8a8_conformance.diagnosis.products.offsets import offset_facts
 from q8a8_conformance.diagnosis.products.packed_scales import packed_scale_facts
+from q8a8_conformance.diagnosis.products.panel_strides import panel_stride_facts
 from q8a8_conformance.diagnosis.products.placements import placement_facts
 from q8a8_conformance.diagnosis.products.places import is_of_any_shape, place_facts
+from q8a8_conformance.diagnosis.products.requantized import requantized_facts
 from q8a8_conformance.diagnosis.products.segments import segment_facts
 from q8a8_conformance.diagnosis.products.shared import amax_facts
 from q8a8_conformance.diagnosis.products.steps import step_facts
@@ -27,7 +30,7 @@ from q8a8_conformance.diagnosis.products.wrapped import wrapped_facts
 from q8a8_conformance.diagnosis.products.zero_rows import zero_row_facts
 from q8a8_conformance.diagnosis.quantizers.values import AGAIN, state_facts
 from q8a8_conformance.inputs import calls, mul_mat_rows
-from q8a8_conformance.protocol.session import CallRefused
+from q8a8_conformance.protocol.session import SessionError
 from q8a8_conformance.results.expected_product import outputs_of
 
 if TYPE_CHECKING:
@@ -38,11 +41,14 @@ if TYPE_CHECKING:
     from q8a8_conformance.results.observations import CallResult, Failure
     from q8a8_conformance.reveal.quantizers.calls import AnySession
 
-PACKING = (interleaved_facts, packed_scale_facts)
+PACKING = (interleaved_facts, packed_scale_facts, panel_stride_facts)
 """Experiments on panels of rows."""
 
 BLOCK, LONGEST = 32, 64
 """Elements of a row of one block, and blocks of the longest row that may be a single panel."""
+
+MANY = 20
+"""One of so many failed calls, at least, panels must explain."""
 
 NEARLY_ALL = 10
 """One of so many calls may be left unexplained, where two mistakes meet in an output."""
@@ -53,21 +59,32 @@ def facts_of_products(session: AnySession, failures: Sequence[Failure]) -> list[
     made = [session.call(one.call).outputs for one in failures[:AGAIN]]
     if all(outputs == one.expected for outputs, one in zip(made, failures, strict=False)):
         return state_facts(lambda call: session.call(call).outputs, failures)
+    if zero := zero_facts(session, failures):
+        return zero
+    return requantized_facts(session, failures, _facts_of_values) or _facts_of_values(session, failures)
+
+
+def _facts_of_values(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
+    """Return the same of outputs that are the same each time."""
     # (What a single block is right of, sums of several may be wrong of; else they take longer to see.)
     is_of_several = all(one.call.n > 32 for one in failures)
     first = (segment_facts, step_facts) if is_of_several else (step_facts, segment_facts)
     facts: list[Fact] = []
-    for look in (wrapped_facts, offset_facts, *PACKING, amax_facts, *first):
+    with suppress(SessionError):
+        # (What was found when the time is up is kept.)
+        for look in (wrapped_facts, offset_facts, *PACKING, amax_facts, *first):
+            if left := left_of(failures, facts):
+                # (What gives the codes of small matrices may give few failed calls by chance.)
+                least = len(left) // MANY if look in PACKING else 0
+                facts += [fact for fact in look(session, left) if len(fact.explained(left)) > least]
         if left := left_of(failures, facts):
-            facts += [fact for fact in look(session, left) if fact.explained(left)]
-    if left := left_of(failures, facts):
-        facts += _sources_of_products(session, left)
+            facts += _sources_of_products(session, left)
     return [fact for fact in jointly(facts, failures) if fact.explained(failures)]
 
 
 def _sources_of_products(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
     """Return the same of outputs that do not depend on their values."""
-    stored = placement_facts(session, failures)
+    stored = multiple_facts(session, failures) or placement_facts(session, failures)
     if not left_of(failures, stored):
         return stored
     others = _terms_of_products(session, failures)
@@ -86,7 +103,8 @@ def _terms_of_products(session: AnySession, failures: Sequence[Failure]) -> list
     if len(joint) > len(facts):
         return joint
     if left := left_of(failures, facts):
-        zero = zero_row_facts(session, left)
+        with suppress(SessionError):
+            zero = zero_row_facts(session, left)
         joint = jointly([*facts, *zero], failures)
         if zero and not left_of(failures, joint):
             return joint
@@ -94,7 +112,7 @@ def _terms_of_products(session: AnySession, failures: Sequence[Failure]) -> list
     if left := left_of(failures, facts):
         facts += zero or dot_facts_of_products(session, left)
     if left := left_of(failures, facts):
-        with suppress(CallRefused):
+        with suppress(SessionError):
             facts += product_facts(session, left)
     return facts
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -59,9 +59,24 @@ class Given(NamedTuple):
     free: Array | bool = False
 
 
+@dataclass(frozen=True)
+class Requantized(Failure):
+    """A failed call that was judged again by what another recipe makes of x.
+
+    Attributes
+    ----------
+    blocks
+        The blocks of x by that recipe, [n, nb].
+    """
+
+    blocks: Array = field(kw_only=True)
+
+
 def quantized(failure: CallResult) -> tuple[Array, Array] | None:
     """Return the blocks of w [m, nb] and of the quantized x [n, nb]; None where x has no codes."""
     w, x = matrices_of(failure.call)
+    if isinstance(failure, Requantized):
+        return w, failure.blocks
     try:
         return w, quantize_row(x).reshape(len(x), -1)
     except Q8A8Error:
@@ -129,14 +144,14 @@ def named(made: Sequence[Made], rule: str, first: str) -> str:
 
 def of_product(where: Mapping[str, Any], sentence: str) -> tuple[dict[str, Any], str]:
     """Return what is said of a dot product's rows x and y in the terms of a product: of w and x."""
-    text = re.sub(r"\b[xy]\b", _own_side, sentence)
+    text = re.sub(r"\b[xyXY]\b", _own_side, sentence)
     return json.loads(re.sub(r"\b[xy](?=_|\b)", _own_side, json.dumps(dict(where)))), text[0].upper() + text[
         1:
     ]
 
 
 def _own_side(found: re.Match[str]) -> str:
-    return "wx"["xy".index(found[0])]
+    return "wx"["xy".index(found[0].lower())]
 
 
 def jointly(facts: Sequence[Fact], failures: Sequence[Failure]) -> list[Fact]:

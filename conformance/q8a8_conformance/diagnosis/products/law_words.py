@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from q8a8_conformance.diagnosis.products.effects import OFFSET
 from q8a8_conformance.diagnosis.products.rules import EVERYWHERE, FlatFormula, OutputRule
 from q8a8_conformance.diagnosis.products.words import KINDS, LETTERS, WHOLE, counted_words
 from q8a8_conformance.faults.catalogue import MUTANTS
@@ -11,7 +12,7 @@ from q8a8_conformance.faults.catalogue import MUTANTS
 if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.products.terms import Law
 
-_KINDS = {"recipe": "activations-in-part", "sum": "sums-of-codes"}
+_KINDS = {"recipe": "activations-in-part", "sum": "sums-of-codes", "correction": "correction-wrong"}
 _EFFECTS = {"kept": "outputs-not-written", "added": "outputs-added"}
 _SOURCES = {
     ("block", "x"): "outputs-of-other-rows",
@@ -49,6 +50,10 @@ def law_words(law: Law) -> tuple[str, str, str, str]:
         fix = "Let row i begin at block i * nb of its matrix, whatever nb is, and its scales likewise."
     if law_kind(law) == "terms-of-others":
         fix = "Multiply block b of row j of w by block b of row i of x."
+    if law_kind(law) == "correction-wrong":
+        fix = "Take what an offset of the codes adds off each block's sum, before the scales are multiplied."
+    if law.effect.side == "wx":
+        fix = "Multiply the sum of each block by its own scales, and then add."
     outputs = OutputRule(law.columns, law.rows, law.blocks if is_whole else EVERYWHERE).text
     if of := law.effect.kept or law.effect.sums:
         sides = [] if outputs == "All outputs" else [f"in {outputs[0].lower()}{outputs[1:]}"]
@@ -66,6 +71,21 @@ def law_words(law: Law) -> tuple[str, str, str, str]:
     return rule, f"In {outputs[0].lower()}{outputs[1:]}, {blocks} {what}.", fix, first
 
 
+def law_json(law: Law) -> dict[str, Any]:
+    """Return a law as JSON data."""
+    effect = law.effect
+    what: dict[str, Any] = {"times": effect.times} if effect.kind == "times" else {}
+    if effect.formula is not None:
+        i, n = {"row": ("j", "m") if effect.side == "w" else ("i", "n")}.get(effect.axis, ("b", "nb"))
+        what = {"side": effect.side, "part": effect.part, "of": f"{effect.axis} {effect.formula.text(i, n)}"}
+    if effect.kept is not None:
+        what = {"activations": effect.kept.words}
+    if effect.sums is not None:
+        what = {"sums": effect.sums.words}
+    rules = {"columns": law.columns, "rows": law.rows, "blocks": law.blocks}
+    return {**what, **{name: rule.to_json() for name, rule in rules.items()}}
+
+
 def _what(law: Law, *, is_whole: bool, plural: bool) -> str:
     """Return what becomes of terms, as a clause without its subject."""
     effect, be = law.effect, "are" if plural else "is"
@@ -76,14 +96,21 @@ def _what(law: Law, *, is_whole: bool, plural: bool) -> str:
     if effect.kind == "times":
         whole = WHOLE.get(effect.times) if is_whole else ""
         return f"are {whole}" if whole else counted_words(effect.times, plural=plural)
-    part = {"block": "", "codes": "the codes of ", "scale": "the scale of "}[effect.part]
+    part = {"block": "", "codes": "the codes of ", "scale": "the scale of "}.get(effect.part, "")
     letters = ("b", "nb") if effect.axis == "block" else LETTERS[effect.side]
     of = effect.formula.text(*letters) if effect.formula else ""
+    of += "," * (" with " in of and effect.kind != "correction")
+    if effect.kind == "correction":
+        taken = f"{OFFSET} times the sum of w's codes taken off under the scales of block {of}"
+        return (
+            f"{'have' if plural else 'has'} {OFFSET} added to the codes of x, and {taken}, not of their own"
+        )
     if isinstance(effect.formula, FlatFormula):
         letter = LETTERS[effect.side][0]
         beyond = ", and 0 beyond the last" * effect.formula.is_zero
         verb = "take" if plural else "takes"
         return f"{verb} {part}block {of} of all blocks of {effect.side}, not {letter} * nb + b{beyond}"
-    if effect.part == "scale" and effect.axis == "row" and is_whole:
-        part = "the scales of "
-    return f"{'take' if plural else 'takes'} {part}{effect.axis} {of} of {effect.side}"
+    side = effect.side
+    if effect.part == "scale" and (side == "wx" or (effect.axis == "row" and is_whole)):
+        part, side = "the scales of ", side.replace("wx", "w and x")
+    return f"{'take' if plural else 'takes'} {part}{effect.axis} {of} of {side}"

@@ -9,40 +9,37 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from q8a8_conformance.diagnosis.facts import Fact, remembered
 from q8a8_conformance.diagnosis.products.codes import ExtremeMeasuring, PlainMeasuring
+from q8a8_conformance.diagnosis.products.joint import is_joint
 from q8a8_conformance.diagnosis.products.judged import (
-    Given,
-    accounts_for_all,
-    agreeing,
     named,
-    quantized,
     shown,
     spread,
-    wrong_outputs,
 )
-from q8a8_conformance.diagnosis.products.law_words import law_kind, law_words
+from q8a8_conformance.diagnosis.products.law_words import law_json, law_kind, law_words
+from q8a8_conformance.diagnosis.products.predicted import is_known, laws_account, laws_explain
 from q8a8_conformance.diagnosis.products.recipes import TellingMeasuring, is_unnamed
+from q8a8_conformance.diagnosis.products.rules import EVERYWHERE as ANY
+from q8a8_conformance.diagnosis.products.rules import rule_along
 from q8a8_conformance.diagnosis.products.terms import SHORT, Law
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.protocol.session import SessionError
-from q8a8_conformance.results.expected_product import matrices_of
-from q8a8_conformance.results.observations import Failure
 from q8a8_conformance.reveal.places import Seen, find_rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from q8a8_conformance.diagnosis.products.changes import Sums
+    from q8a8_conformance.diagnosis.products.effects import Effect
     from q8a8_conformance.diagnosis.products.rules import Shape
-    from q8a8_conformance.diagnosis.products.terms import Effect, Measuring, Region, Side, Terms
+    from q8a8_conformance.diagnosis.products.terms import Measuring, Terms
     from q8a8_conformance.inputs.arrays import Array
     from q8a8_conformance.protocol.messages import Call
-    from q8a8_conformance.results.observations import CallResult
+    from q8a8_conformance.results.observations import Failure
     from q8a8_conformance.reveal.places import Rule
     from q8a8_conformance.reveal.quantizers.calls import AnySession
 
@@ -66,6 +63,9 @@ SHAPES, FEW, RANKED, WRONG = 12, 3, 6, 150
 """Shapes of failed calls that are measured, of rows that are long; those in which effects are counted, of so
 many terms each."""
 
+EDGED = (15, 15)
+"""m and n of a shape in which most tiles are not whole, by as much as they can be."""
+
 CALLS, FEWER_CALLS = 3000, 1500
 """Calls, at most, with which laws are found, of terms and of other codes."""
 
@@ -87,6 +87,9 @@ MOSTLY = 0.9
 MOST = 4
 """Laws at most."""
 
+MORE = 1.1
+"""How many times as much a law must give that is seen beside other mistakes, to be taken before another."""
+
 OTHERS = 4
 """Rows of x of longer rows in which what is taken from any block must hold, too."""
 
@@ -101,13 +104,15 @@ def law_facts(session: AnySession, failures: Sequence[Failure], least: int = 1) 
     laws: list[Law] = []
     with suppress(SessionError):
         # (What was found when the time is up is kept.)
-        for shape in shapes_of(failures):
+        shapes = shapes_of(failures)
+        least_nb = max(min((nb for _, _, nb in shapes), default=1), least)
+        for shape in (*shapes, (*EDGED, least_nb)):
             measure(shape)
         find_laws(measure, laws)
     left = list(failures)
     measures: dict[str, Measuring] = {}
     for kind in (ExtremeMeasuring, TellingMeasuring):
-        left = [one for one in left if not any(_explains(laws, law, one) for law in laws)]
+        left = [one for one in left if not any(laws_explain(laws, law, one) for law in laws)]
         if not left:
             break
         if kind is not TellingMeasuring and _left(measure, laws):
@@ -129,19 +134,20 @@ def law_facts(session: AnySession, failures: Sequence[Failure], least: int = 1) 
             laws = others
             measures |= {law.effect.kind: other for law in more}
     facts = []
-    for law in laws:
+    # (What is known of no failed call's wrong outputs may be anything.)
+    for law in (law for law in laws if any(is_known(laws, law, one) for one in failures)):
         rule, sentence, fix, first = law_words(law)
         here = measures.get(law.effect.kind, measure)
         made = [(terms.call, terms.outputs) for terms in here.known.values()]
         small = sorted(here.known.values(), key=lambda one: one.right.size)
         facts.append(
             Fact(
-                *(law_kind(law), _json(law), rule, sentence, fix),
+                *(law_kind(law), law_json(law), rule, sentence, fix),
                 named(made, rule, first) if len(laws) == 1 else "",
                 function=calls.MUL_MAT,
                 evidence=shown([(one.call, one.outputs) for one in small], partial(_outputs, law)),
-                explains=remembered(partial(_explains, laws, law)),
-                outputs=partial(_accounts, laws),
+                explains=remembered(partial(laws_explain, laws, law)),
+                outputs=partial(laws_account, laws),
             )
         )
     return facts
@@ -164,12 +170,12 @@ def find_laws(measure: Measuring, found: list[Law]) -> None:
     """Find laws that give all that is measured, as far as there are any, the one that comes first first."""
     loose: list[Law] = []
     while len(found) < MOST and (left := _left(measure, found)):
-        one_more = _next(_ranked(left, found, measure), left, found, measure)
-        if one_more is None:
+        more, is_loose = _next(_ranked(left, found, measure), left, found, measure)
+        if not more:
             break
-        law, is_loose = one_more
-        found.insert(_place(law, found, measure), law)
-        loose += [law] if is_loose else []
+        for law in more:
+            found.insert(_place(law, found, measure), law)
+        loose += more if is_loose else []
     if loose and _left(measure, found):
         # (What is wrong beside a law is not known to be another's.)
         found[:] = [law for law in found if law not in loose]
@@ -209,19 +215,90 @@ def _ranked(left: Sequence[Terms], found: Sequence[Law], measure: Measuring) -> 
 
 def _next(
     ranked: Sequence[tuple[Effect, bool]], left: Sequence[Terms], found: Sequence[Law], measure: Measuring
-) -> tuple[Law, bool] | None:
-    """Return one more law, of one of some effects, and whether it is found loosely; None for none."""
+) -> tuple[list[Law], bool]:
+    """Return one more law, or two of columns and rows, of one of some effects, and whether found loosely."""
+    failed: list[Effect] = []
     for effect, is_loose in ranked:
-        measure.expected = (effect, *(law.effect for law in found))
-        see = partial(_seen, effect, found, is_loose=is_loose)
-        bases = [one.shape for one in left if see(one)[0].any()]
-        # (What roundings hide shows in some of many outputs.)
-        larger = [base for base in bases if np.prod(base) <= BASE][-1:]
-        for base in dict.fromkeys(larger + bases[:1] if measure.slack else bases[:1] + larger):
-            law = _law(effect, base, see, measure)
-            if law is not None:
-                return law, is_loose
+        laws = _laws_of(effect, left, found, measure, is_loose=is_loose)
+        for before in failed if laws and not is_loose else ():
+            # (What gives more where nothing else is wrong is no chance fit of a part of it.)
+            others = _laws_of(before, left, found, measure, is_loose=True)
+            if _size(others, measure) > MORE * _size(laws, measure):
+                return others, True
+        if laws:
+            return laws, is_loose
+        failed.append(effect)
+    return [], False
+
+
+def _size(laws: Sequence[Law], measure: Measuring) -> int:
+    """Return how many terms laws give that are wrong, of those that were measured."""
+    return sum(
+        int((law.holds(terms.shape) & terms.looks(law.effect)[0] & terms.wrong).sum())
+        for terms in measure.known.values()
+        for law in laws
+    )
+
+
+def _laws_of(
+    effect: Effect, left: Sequence[Terms], found: Sequence[Law], measure: Measuring, *, is_loose: bool
+) -> list[Law]:
+    """Return a law of an effect, or two of columns and rows; none where no rule gives it."""
+    measure.expected = (effect, *(law.effect for law in found))
+    see = partial(_seen, effect, found, is_loose=is_loose)
+    bases = [one.shape for one in left if see(one)[0].any()]
+    if not is_loose and (base := _of_either(left, see)) is not None:
+        return _either(effect, base, see, measure)
+    # (What roundings hide shows in some of many outputs.)
+    larger = [base for base in bases if np.prod(base) <= BASE][-1:]
+    for base in dict.fromkeys(larger + bases[:1] if measure.slack else bases[:1] + larger):
+        law = _law(effect, base, see, measure)
+        if law is not None:
+            return [law]
+    return []
+
+
+def _of_either(left: Sequence[Terms], see: Callable[[Terms], tuple[Array, Array]]) -> Shape | None:
+    """Return a shape in which terms of some columns, and of some rows, are seen, not only of both."""
+    for terms in left:
+        seen, shows = (np.asarray(of.any(axis=2)) for of in see(terms))
+        both = np.logical_and.outer(seen.any(axis=1), seen.any(axis=0))
+        if seen.any() and not is_joint(seen, shows) and not np.array_equal(both & shows, seen):
+            return terms.shape
     return None
+
+
+def _either(
+    effect: Effect, base: Shape, see: Callable[[Terms], tuple[Array, Array]], measure: Measuring
+) -> list[Law]:
+    """Return two laws of an effect, of columns and of rows, if they give all that is measured."""
+
+    def part(number: int, shape: Shape) -> Array:
+        if shape[2] < measure.least:
+            return np.zeros((shape[1], shape[0]), bool)
+        return np.asarray(see(measure(shape))[number].any(axis=2))
+
+    look, shows = partial(part, 0), partial(part, 1)
+    columns, rows = (rule_along(axis, base, look, shows, either=True) for axis in (0, 1))
+
+    def blocks(nb: int) -> tuple[Array, Array]:
+        if nb < measure.least:
+            return np.zeros(nb, bool), np.zeros(nb, bool)
+        seen, shown = see(measure((*base[:2], nb)))
+        return np.asarray(seen.any(axis=(0, 1))), np.asarray(shown.any(axis=(0, 1)))
+
+    answers = {nb: blocks(nb) for nb in sorted({*BLOCKS, base[2]})}
+    seen = Seen(*({nb: answer[number] for nb, answer in answers.items()} for number in (0, 1)))
+    of = find_rule(seen, blocks, LONGEST)
+    if columns is None or rows is None or of is None:
+        return []
+    laws = [Law(effect, columns, ANY, of), Law(effect, ANY, rows, of)]
+    for terms in measure.known.values():
+        found, shown = see(terms)
+        held = (laws[0].holds(terms.shape) | laws[1].holds(terms.shape)) & shown
+        if (held != found).sum() > ALIKE * shown.sum():
+            return []
+    return laws
 
 
 def _seen(effect: Effect, found: Sequence[Law], terms: Terms, *, is_loose: bool) -> tuple[Array, Array]:
@@ -291,94 +368,6 @@ def _law(
         if ((law.holds(terms.shape) & shows) != seen).sum() > most:
             return None
     return law
-
-
-def _explains(laws: Sequence[Law], law: Law, result: CallResult) -> bool:
-    """Return whether laws give a failed call's outputs, and one of them has a part in what is wrong."""
-    if not isinstance(result, Failure) or not result.call.n:
-        return False
-    rows, columns, _ = law.axes((result.call.bs, result.call.bx, result.call.n // 32))
-    wrong = wrong_outputs(result)
-    is_part = wrong[np.ix_(rows, columns)].any()
-    return bool(is_part) and accounts_for_all(partial(_accounts, laws), result)
-
-
-def _accounts(laws: Sequence[Law], result: Failure) -> Array:
-    """Return which wrong outputs of a failed call laws give: bool [n, m]."""
-    if not result.call.n or (operands := quantized(result)) is None:
-        return wrong_outputs(result) & False
-    w, x = ((side["weight_qs"], side["weight_scale"].astype(np.float64)) for side in operands)
-    return agreeing(result, predicted(laws, w, x, matrices_of(result.call)[1]))
-
-
-def predicted(laws: Sequence[Law], w: Side, x: Side, elements: Array) -> Given:
-    """Return the outputs that laws give, of codes and scales of both sides, and of the elements of x."""
-    shape = (len(w[1]), len(x[1]), w[1].shape[1])
-    total, magnitude = _sums(
-        w, x, (np.ones(shape[1], bool), np.ones(shape[0], bool), np.ones(shape[2], bool))
-    )
-    kept, added, free = (np.zeros(total.shape, bool) for _ in range(3))
-    regions = [law.axes(shape) for law in laws]
-    for number, (law, own) in enumerate(zip(laws, regions, strict=True)):
-        if not own[0].any():
-            continue
-        here = np.ix_(*own[:2])
-        if law.effect.kind in ("kept", "added"):
-            (kept if law.effect.kind == "kept" else added)[here] = True
-            continue
-        of_w, of_x = law.effect.taken(w, "w"), law.effect.taken(x, "x")
-        if law.effect.kept is not None:
-            of_x = (*law.effect.kept.codes(elements), of_x[2])
-        is_known = [side[2][at][:, own[2]].all(axis=1) for side, at in zip((of_x, of_w), own, strict=False)]
-        free[here] |= ~np.logical_and.outer(*is_known)
-        # (Where a law before it holds, too, it does not.)
-        for region, sign in ((own, 1), *((_both(own, other), -1) for other in regions[:number])):
-            at = np.ix_(*region[:2])
-            taken, more = _sums(of_w, of_x, region, law.effect.sums)
-            total[at] += sign * (taken * law.effect.times - _sums(w, x, region)[0])
-            magnitude[at] += more * (sign > 0)
-    return Given(total, magnitude, kept, added, free)
-
-
-def _both(one: Region, other: Region) -> Region:
-    """Return what two regions share."""
-    return one[0] & other[0], one[1] & other[1], one[2] & other[2]
-
-
-def _sums(
-    w: tuple[Array, ...], x: tuple[Array, ...], region: Region, sums: Sums | None = None
-) -> tuple[Array, Array]:
-    """Return the sums of some terms, and of the magnitudes that they may have, for some outputs."""
-    rows, columns, blocks = region
-    (qx, dx), (qw, dw) = (
-        [part[some][:, blocks] for part in side[:2]] for side, some in ((x, rows), (w, columns))
-    )
-    magnitude = np.abs(dx) @ np.abs(dw).T * (32 * 127 * 127)
-    if sums is None:
-        of_x, of_w = (
-            (q * d[..., np.newaxis]).reshape(len(q), q.shape[1] * q.shape[2]) for q, d in ((qx, dx), (qw, dw))
-        )
-        return of_x @ of_w.T, magnitude
-    total = np.zeros_like(magnitude)
-    for b in range(dx.shape[1]):
-        of = sums.function(qw[:, b].astype(np.float64), qx[:, b].astype(np.float64))
-        total += of * np.outer(dx[:, b], dw[:, b])
-    return total, magnitude
-
-
-def _json(law: Law) -> dict[str, Any]:
-    """Return a law as JSON data."""
-    effect = law.effect
-    what: dict[str, Any] = {"times": effect.times} if effect.kind == "times" else {}
-    if effect.formula is not None:
-        i, n = {"row": ("j", "m") if effect.side == "w" else ("i", "n")}.get(effect.axis, ("b", "nb"))
-        what = {"side": effect.side, "part": effect.part, "of": f"{effect.axis} {effect.formula.text(i, n)}"}
-    if effect.kept is not None:
-        what = {"activations": effect.kept.words}
-    if effect.sums is not None:
-        what = {"sums": effect.sums.words}
-    rules = {"columns": law.columns, "rows": law.rows, "blocks": law.blocks}
-    return {**what, **{name: rule.to_json() for name, rule in rules.items()}}
 
 
 def _outputs(law: Law, call: Call) -> Array:

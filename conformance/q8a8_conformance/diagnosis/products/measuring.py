@@ -146,10 +146,10 @@ class Measuring:
         nb, any_beyond = sources.shape[2], False
         for side in "xw":
             own = sources.rows if side == "x" else sources.columns
-            first, valid = self._meeting(sources, side, 0)
+            first, valid = self.meeting(sources, side, 0)
             last, is_last = first + nb - 1, valid & self._meets(sources, side, first + nb - 1)
             if not is_last[whole].all():
-                last, is_last = self._meeting(sources, side, nb - 1)
+                last, is_last = self.meeting(sources, side, nb - 1)
             sure = valid & is_last & whole & (last - first == nb - 1)
             # (What begins elsewhere may end beyond the matrix; sums of several numbers may be one.)
             beyond = valid & (first != own * nb) & (sources.totals < nb)
@@ -168,7 +168,7 @@ class Measuring:
                 sources.columns, sources.weight_scales = taken, taken
         return any_beyond
 
-    def _meeting(self, sources: Sources, side: str, block: int) -> tuple[Array, Array]:
+    def meeting(self, sources: Sources, side: str, block: int) -> tuple[Array, Array]:
         """Return which block of a side meets one of each row of the other, int [n, m], and where one does."""
         size = sources.shape["wx".index(side)] * sources.shape[2]
         return read_numbers(size, partial(self._beside, sources, side, block))

@@ -22,12 +22,15 @@ from q8a8_conformance.diagnosis.products.judged import (
     of_product,
     quantized,
     shown,
+    spread,
     wrong_outputs,
 )
+from q8a8_conformance.diagnosis.products.rules import EVERYWHERE
 from q8a8_conformance.diagnosis.products.steps import magnitudes
 from q8a8_conformance.diagnosis.products.terms import terms_of
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.results.expected_product import outputs_of
+from q8a8_conformance.reveal.places import Condition, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,15 +42,31 @@ if TYPE_CHECKING:
 
 RULE = "Q8A8-MUL-5"
 
+BLOCKS = (
+    EVERYWHERE,
+    *(Rule(Condition(kind, m)) for m in (2, 4, 8) for kind in ("left-over", "whole")),
+    Rule(Condition("last")),
+)
+"""In which blocks of a row it may be."""
+
+COMPARED = 40
+"""Failed calls by which they are told, at most."""
+
 
 def offset_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
     """Find what is added to the sum of a block by codes of one side beside zeros of the other."""
     made: list[Made] = []
     for (found,) in corrections(partial(_alone, session, made)):
-        accounts = partial(_accounts, found.changes["correction"])
+        steps = [partial(_accounts, found.changes["correction"], blocks) for blocks in BLOCKS]
+        some = spread(sorted(failures, key=lambda one: one.call.bs * one.call.bx * one.call.n), COMPARED)
+        counts = [sum(accounts_for_all(accounts, one) for one in some) for accounts in steps]
+        accounts, blocks = steps[int(np.argmax(counts))], BLOCKS[int(np.argmax(counts))]
         if not any(accounts(one).any() for one in failures):
             continue
         where, sentence = of_product(found.where, found.sentence)
+        if not blocks.is_any:
+            where = {**where, "blocks": blocks.to_json()}
+            sentence = f"In {blocks.text('block', 'nb')}, {sentence[0].lower()}{sentence[1:]}"
         return [
             Fact(
                 *(found.fact, where, RULE, sentence, found.fix, ""),
@@ -78,7 +97,7 @@ def _alone(session: AnySession, made: list[Made], side: str, codes: Array) -> Ar
     return np.asarray(np.where(codes[:, -1] == 0, *left))
 
 
-def _accounts(step: Callable[[Array, Array], Array], result: Failure) -> Array:
+def _accounts(step: Callable[[Array, Array], Array], blocks: Rule, result: Failure) -> Array:
     """Return which wrong outputs have what is left of an offset: bool [n, m]."""
     if not result.call.n or (operands := quantized(result)) is None:
         return wrong_outputs(result) & False
@@ -86,7 +105,7 @@ def _accounts(step: Callable[[Array, Array], Array], result: Failure) -> Array:
         *((of["weight_qs"], of["weight_scale"].astype(np.float64)) for of in operands), strict=True
     )
     added = np.zeros((len(codes[1]), len(codes[0])))
-    for block in range(codes[0].shape[1]):
+    for block in np.flatnonzero(blocks.holds(codes[0].shape[1])).tolist():
         w, x = (of[:, block].astype(np.int64) for of in codes)
         dw, dx = (of[:, block] for of in scales)
         left = step(w, np.zeros_like(w)) + step(np.zeros_like(x), x)[:, np.newaxis]

@@ -8,25 +8,28 @@ output that a place takes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from q8a8 import layout
 from q8a8.matmul import mul_mat
 from q8a8_conformance.diagnosis.facts import Fact, remembered
+from q8a8_conformance.diagnosis.products.held_outputs import held_outputs
 from q8a8_conformance.diagnosis.products.judged import (
     ROUNDING,
+    Given,
     accounts_for_all,
+    agreeing,
     named,
     quantized,
     shown,
     spread,
     wrong_outputs,
 )
-from q8a8_conformance.diagnosis.products.rules import TILES, output_rule
+from q8a8_conformance.diagnosis.products.pairs import pairs
+from q8a8_conformance.diagnosis.products.rules import TILES, joint_rule, output_rule
 from q8a8_conformance.diagnosis.products.sources import sums
 from q8a8_conformance.diagnosis.products.words import KINDS
 from q8a8_conformance.faults.catalogue import MUTANTS
@@ -37,19 +40,13 @@ from q8a8_conformance.results.expected_product import matrices_of, outputs_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from q8a8_conformance.diagnosis.products.held_outputs import Seen
     from q8a8_conformance.diagnosis.products.rules import OutputRule, Shape
     from q8a8_conformance.inputs.arrays import Array
-    from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import Failure
     from q8a8_conformance.reveal.quantizers.calls import AnySession
 
 Coefficient = tuple[str, "Callable[[int, int], int]"]
-
-HELD = 2.0**22
-"""What outputs hold before, and their place more; less than 2^24, so that each is a number of its own."""
-
-DIGITS = 126
-"""Numbers of rows that one product tells apart."""
 
 LARGEST = 1 << 14
 """Outputs of a shape that is looked at, at most."""
@@ -67,7 +64,7 @@ SQUARES = (8, 4, 16, 2, 32, 64)
 OBLONGS = tuple((a, b) for a in (2, 4, 8, 16) for b in (2, 4, 8, 16, 32) if a != b)
 """Rows and columns of tiles of outputs that may be transposed, or stored column by column."""
 
-KIND = "outputs-of-other-rows"
+KIND, UNWRITTEN = "outputs-of-other-rows", "outputs-not-written"
 _SIZES: tuple[tuple[str, Callable[[int, int, int], int], tuple[int, ...]], ...] = (
     ("m", lambda m, _n, _t: m, (0,)),
     ("n", lambda _m, n, _t: n, (0,)),
@@ -78,56 +75,10 @@ _SIZES: tuple[tuple[str, Callable[[int, int, int], int], tuple[int, ...]], ...] 
     ("max(m, n)", lambda m, n, _t: max(m, n), (0,)),
     ("min(m, n)", lambda m, n, _t: min(m, n), (0,)),
     ("m * n", lambda m, n, _t: m * n, (0,)),
+    ("m % {t}", lambda m, _n, t: m % t, TILES),
+    ("n % {t}", lambda _m, n, t: n % t, TILES),
 )
 """What a number of a formula may be, of m, n and a number t, besides a constant and what is added."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What the places of out hold after a product of one shape.
-
-    Attributes
-    ----------
-    shape
-        m, n and blocks of a row.
-    source
-        int [n·m]: the number i · m + j of the output that a place holds; -1 for none.
-    kept, zero
-        bool [n·m]: a place is as it was, or is 0.
-    made
-        The call, and its outputs.
-    """
-
-    shape: Shape
-    source: Array
-    kept: Array
-    zero: Array
-    made: tuple[Call, tuple[bytes, ...]]
-
-    @property
-    def is_known(self) -> bool:
-        """Whether every place holds an output, nothing, or what it did before."""
-        return bool(((self.source >= 0) | self.kept | self.zero).all())
-
-    @property
-    def moved(self) -> Array:
-        """Which places hold another output than their own: bool [n·m]."""
-        return np.asarray((self.source >= 0) & (self.source != np.arange(self.source.size)))
-
-    @property
-    def is_joint(self) -> bool:
-        """Whether the row, or the column, of what a place holds depends on both of its own."""
-        m, n, _ = self.shape
-        rows, columns = (of.reshape(n, m) for of in np.divmod(self.source, m))
-        seen = (self.source >= 0).reshape(n, m)
-        return _differ(rows, seen) or _differ(columns.T, seen.T)
-
-
-def _differ(of: Array, seen: Array) -> bool:
-    """Return whether some row of numbers [a, b] has several where these are seen."""
-    large = np.iinfo(of.dtype).max
-    least, most = np.where(seen, of, large).min(axis=1), np.where(seen, of, -1).max(axis=1)
-    return bool(((least < most) & seen.any(axis=1)).any())
 
 
 @dataclass(frozen=True)
@@ -140,10 +91,13 @@ class Formula:
         In words.
     of
         Returns it for i, j, m and n.
+    rows
+        The rows of x and w of the output, in words, if it is one by these.
     """
 
     words: str
     of: Callable[[Array, Array, int, int], Array]
+    rows: str = ""
 
     def numbers(self, shape: Shape) -> Array:
         """Return it for every output of a shape: int [n·m]; -1 outside of out."""
@@ -165,11 +119,14 @@ class Placement:
         Whether it is the output that a place takes; else the place at which an output is stored.
     outputs
         For which outputs, or places.
+    none
+        What is at a place that takes an output that there is not, in words; empty where none does.
     """
 
     formula: Formula
     is_taken: bool
     outputs: OutputRule
+    none: str = ""
 
     def pairs(self, shape: Shape) -> tuple[Array, Array]:
         """Return outputs and the places at which they are stored, of those that there are: int [k] each."""
@@ -195,6 +152,8 @@ class Placement:
     def sentence(self) -> str:
         """What it is, as a sentence."""
         what = self.outputs.text
+        if self.formula.rows:
+            return f"{what} are those of {self.formula.rows}{self.none}."
         where = "" if what == "All outputs" else what.removeprefix("All outputs where ")
         if where.startswith("Outputs in "):
             lead = f"In {where.removeprefix('Outputs in ')} output (i, j)"
@@ -211,20 +170,22 @@ def placement_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fa
 
     def measure(shape: Shape) -> Seen:
         if shape not in known:
-            known[shape] = _measure(session, shape)
+            known[shape] = held_outputs(session, shape)
         return known[shape]
 
     shapes = dict.fromkeys((one.call.bs, one.call.bx, one.call.n // 32) for one in failures)
     small = sorted((s for s in shapes if s[2] and 0 < s[0] * s[1] <= LARGEST), key=np.prod)
     try:
         some = [measure(shape) for shape in spread(small, SHAPES)]
-        if not all(one.is_known for one in some) or not any(one.is_joint for one in some):
+        first = next((one for one in some if one.moved.any() or one.kept.any()), None)
+        if first is None or not all(one.is_known for one in some):
             return []
-        first = next(one for one in some if one.moved.any())
         _, _, nb = first.shape
         for m, n in AROUND:
             measure((m, n, nb))
-        placement = _find(first.shape, known, measure)
+        if not any(one.moved.any() for one in known.values()):
+            return _unwritten(first, list(known), measure)
+        placement = _find(next(one.shape for one in some if one.moved.any()), known, measure)
     except SessionError:
         return []
     if placement is None:
@@ -246,31 +207,38 @@ def placement_facts(session: AnySession, failures: Sequence[Failure]) -> list[Fa
     ]
 
 
-def _measure(session: AnySession, shape: Shape) -> Seen:
-    """Find which output each place of out holds after a product of a shape."""
-    m, n, nb = shape
-    places = np.arange(m * n)
-    rows, columns, unit = 0 * places, 0 * places, 1
-    valid = np.ones(m * n, bool)
-    kept = zero = ~valid
-    while True:
-        w, x = np.zeros((m, nb, 32), np.int8), np.zeros((n, nb, 32), np.float32)
-        w[:, 0, 0], w[:, 0, 1] = np.arange(m) // unit % DIGITS + 1, 1
-        x[:, 0, 0], x[:, 0, 1] = DIGITS + 1, np.arange(n) // unit % DIGITS + 1
-        held = (HELD + places).astype("<f4").tobytes()
-        call = calls.mul_mat(layout.pack(np.ones((m, nb), np.float16), w), x.reshape(n, -1), out=held)
-        outputs = tuple(bytes(out) for out in session.call(call).outputs)
-        got = outputs_of(call, outputs[0]).reshape(-1)
-        kept, zero = got == HELD + places, got == 0
-        with np.errstate(invalid="ignore"):
-            number = np.where(np.abs(got) < HELD, got, 0.0).astype(int)
-        digit, other = number // (DIGITS + 1) - 1, number % (DIGITS + 1) - 1
-        valid &= (number == got) & (digit >= 0) & (other >= 0) & (digit < DIGITS)
-        columns, rows, unit = columns + digit * unit, rows + other * unit, unit * DIGITS
-        if max(m, n) <= unit:
-            break
-    valid &= (columns < m) & (rows < n)
-    return Seen(shape, np.where(valid, rows * m + columns, -1), kept, zero, (call, outputs))
+def _unwritten(first: Seen, known: Sequence[Shape], measure: Callable[[Shape], Seen]) -> list[Fact]:
+    """Return that outputs are not written, if row and column together say which."""
+
+    def look(shape: Shape) -> Array:
+        return measure(shape).kept.reshape(shape[1], shape[0])
+
+    def shows(shape: Shape) -> Array:
+        return np.ones((shape[1], shape[0]), bool)
+
+    outputs, _ = joint_rule(first.shape, known, look, shows)
+    if outputs is None:
+        return []
+    rule, alike = KINDS[UNWRITTEN]
+    accounts = partial(_keeps, outputs)
+    return [
+        Fact(
+            *(UNWRITTEN, {"outputs": outputs.to_json()}, rule, f"{outputs.text} are not written."),
+            *(MUTANTS[alike].fix, ""),
+            function=calls.MUL_MAT,
+            evidence=shown([first.made]),
+            explains=remembered(partial(accounts_for_all, accounts)),
+            outputs=accounts,
+        )
+    ]
+
+
+def _keeps(outputs: OutputRule, result: Failure) -> Array:
+    """Return which wrong outputs of a failed call a rule says are not written: bool [n, m]."""
+    shape = (result.call.bs, result.call.bx, result.call.n // 32)
+    if (operands := quantized(result)) is None:
+        return wrong_outputs(result) & False
+    return agreeing(result, Given(*sums(*operands), kept=outputs.holds(shape)))
 
 
 def _find(first: Shape, known: dict[Shape, Seen], measure: Callable[[Shape], Seen]) -> Placement | None:
@@ -290,8 +258,22 @@ def _find(first: Shape, known: dict[Shape, Seen], measure: Callable[[Shape], See
             if outputs is not None:
                 placement = Placement(formula, is_taken, outputs)
                 if all(_is_given(placement, one) for one in known.values()):
-                    return placement
+                    return replace(placement, none=_none(placement, list(known.values())))
     return None
+
+
+def _none(placement: Placement, some: Sequence[Seen]) -> str:
+    """Return what is at places that take an output that there is not, in words; empty for no one thing."""
+    held = []
+    for seen in some:
+        outside = placement.outputs.holds(seen.shape).reshape(-1) & (
+            placement.formula.numbers(seen.shape) < 0
+        )
+        held.append((seen.zero[outside], seen.kept[outside]))
+    zero, kept = (np.concatenate(of) for of in zip(*held, strict=True))
+    if not zero.size:
+        return ""
+    return ", and +0 where there is none" if zero.all() else ", or not written" if kept.all() else ""
 
 
 def _looks(formula: Formula, seen: Seen, *, is_taken: bool) -> tuple[Array, Array]:
@@ -324,6 +306,11 @@ def _is_given(placement: Placement, seen: Seen) -> bool:
 
 def _formulas(some: Sequence[Seen], *, is_taken: bool) -> Iterator[Formula]:
     """Yield formulas that give all places, or outputs, that are not their own, the simplest first."""
+    for pair in pairs(some) if is_taken else ():
+        yield Formula(pair.words, pair.of, pair.words)
+    if not any(seen.is_joint for seen in some):
+        # (Whole rows, or columns, are others: where they are stored says less.)
+        return
     for a, b in ((1, 1), *((t, 1) for t in SQUARES), *((1, t) for t in SQUARES)):
         yield from _fitted(some, a, b, is_taken=is_taken)
     for t in SQUARES:

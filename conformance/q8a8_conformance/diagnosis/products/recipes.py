@@ -13,8 +13,9 @@ import numpy as np
 from q8a8.recipe import RECIPES, apply_recipe
 from q8a8.rounding import round_half_away
 from q8a8_conformance.diagnosis.causes import DIFFERENCES
+from q8a8_conformance.diagnosis.products.effects import Effect
 from q8a8_conformance.diagnosis.products.rules import RowFormula
-from q8a8_conformance.diagnosis.products.terms import Effect, Measuring
+from q8a8_conformance.diagnosis.products.terms import Measuring
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.reveal.products.activations import DIVISION, EVEN, FLOATS, TORCHAO, Activations
 from q8a8_conformance.reveal.products.shapes import telling_blocks
@@ -23,6 +24,7 @@ from q8a8_conformance.reveal.quantizers.words import ranges
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from q8a8.recipe import Recipe as Steps
     from q8a8_conformance.diagnosis.products.rules import Shape
     from q8a8_conformance.diagnosis.products.terms import Side
     from q8a8_conformance.inputs.arrays import Array
@@ -42,7 +44,7 @@ TOLD = 100
 _STEPS = {
     "rounding": (
         *("truncate", "floor", "ceil", "half-up", "half-down", "half-toward-zero", "add-half"),
-        *("floor-add-half", "truncate-add-half"),
+        *("floor-add-half", "truncate-add-half", "offset-add-half"),
     ),
     "inverse": ("1/half", "x/half", "127*(1/amax)", "127/amax-estimated", "127/amax-in-half"),
     "half": ("truncated", "up", "bfloat16", "integer"),
@@ -52,6 +54,13 @@ _STEPS = {
     "code_limits": ((-128, 126), (-127, 126), (-126, 126)),
 }
 """Steps of the specification's recipe that may be others; several of 128 set both of its numbers."""
+
+_SUMS = {
+    "floor-add-half": "floor(x * inv + 0.5), with the sum in float32: halves go up",
+    "truncate-add-half": "trunc(x * inv + 0.5): negative products are not rounded to the nearest",
+    "offset-add-half": "trunc(x * inv + 128.5) - 128, with the sum in float32: halves go up",
+}
+"""Roundings by which codes are sums without their fractions, as formulas."""
 
 _COUNTED = {
     "the first 16 elements": slice(16),
@@ -205,13 +214,18 @@ class Recipe:
         if kept.sharing != "block":
             shared = "a whole row" if kept.sharing == "row" else f"{kept.sharing} elements"
             return f"activations have one scale for {shared}"
-        own = [f"{each.name} = {getattr(recipe, each.name)}" for each in fields(recipe)[1:]]
-        other = [f"{each.name} = {getattr(DESIGN, each.name)}" for each in fields(recipe)[1:]]
-        changed = [
-            pair for pair in zip(own, other, strict=True) if len({*pair}) > 1 and "source" not in pair[0]
-        ]
-        with_, not_ = (", ".join(side) for side in zip(*changed, strict=True))
-        return f"activations are quantized with {with_}, not {not_}"
+        return _step_words(recipe)
+
+
+def _step_words(recipe: Steps) -> str:
+    """Return what activations become by another step, or some, as a clause."""
+    if recipe == replace(DESIGN, name=OTHER, rounding=recipe.rounding) and recipe.rounding in _SUMS:
+        return f"codes of activations are {_SUMS[recipe.rounding]}"
+    own = [f"{each.name} = {getattr(recipe, each.name)}" for each in fields(recipe)[1:]]
+    other = [f"{each.name} = {getattr(DESIGN, each.name)}" for each in fields(recipe)[1:]]
+    changed = [pair for pair in zip(own, other, strict=True) if len({*pair}) > 1 and "source" not in pair[0]]
+    with_, not_ = (", ".join(side) for side in zip(*changed, strict=True))
+    return f"activations are quantized with {with_}, not {not_}"
 
 
 def is_unnamed(effect: Effect) -> bool:

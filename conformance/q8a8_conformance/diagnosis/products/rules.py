@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from q8a8_conformance.diagnosis.products.joint import Joint, find_joint, is_joint, is_of_other_side
 from q8a8_conformance.protocol.session import SessionError
 from q8a8_conformance.reveal.places import Condition, Rule, Seen, find_rule
 
@@ -51,19 +53,23 @@ class OutputRule:
         Conditions on the number of blocks of a row.
     either
         Whether a column or a row is enough; else both must hold.
+    joint
+        A condition on both together, besides.
     """
 
     columns: Rule
     rows: Rule
     blocks: Rule
     either: bool = False
+    joint: Joint | None = None
 
     def holds(self, shape: Shape) -> Array:
         """Return bool [n, m]."""
         m, n, nb = shape
         rows, columns = self.rows.holds(n)[:, np.newaxis], self.columns.holds(m)
         both = rows | columns if self.either else rows & columns
-        return np.asarray(both & self.blocks.takes(nb))
+        both &= self.blocks.takes(nb)
+        return np.asarray(both if self.joint is None else both & self.joint.holds(shape))
 
     @property
     def text(self) -> str:
@@ -76,23 +82,26 @@ class OutputRule:
         where = (
             f"Outputs in {(' or in ' if self.either else ' and in ').join(sides)}" if sides else "All outputs"
         )
+        if self.joint is not None:
+            where = "Outputs"
         lengths = [
             condition.text(length, of_length=True)
             for rule, length in ((self.columns, "m"), (self.rows, "n"), (self.blocks, "nb"))
             if rule is self.blocks or rule.position.kind == "any"
             for condition in rule.length
         ]
-        joined = " and ".join(lengths)
-        return f"{where} {'and' if ' where ' in where else 'where'} {joined}" if lengths else where
+        joined = " and ".join([*([self.joint.text] if self.joint else []), *lengths])
+        return f"{where} {'and' if ' where ' in where else 'where'} {joined}" if joined else where
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON data."""
-        return {
+        data = {
             "columns": self.columns.to_json(),
             "rows": self.rows.to_json(),
             "blocks": [condition.to_json() for condition in self.blocks.length],
             "either": self.either,
         }
+        return data if self.joint is None else {**data, "where": self.joint.text}
 
 
 def output_rule(
@@ -116,9 +125,13 @@ def output_rule(
     OutputRule or None
         None where no rule holds in every shape.
     """
+    rule, is_sure = joint_rule(first, known, look, shows)
+    if is_sure or rule is not None:
+        return rule
     for either in (False, True):
         try:
-            columns, rows, blocks = (rule_along(axis, first, look, shows, either=either) for axis in range(3))
+            base = next(_in_part(first, known, look, shows), first) if either else first
+            columns, rows, blocks = (rule_along(axis, base, look, shows, either=either) for axis in range(3))
         except SessionError:
             # The time is up: no rule is better than one of a few shapes.
             return None
@@ -128,6 +141,33 @@ def output_rule(
         if all(np.array_equal(rule.holds(shape) & shows(shape), look(shape)) for shape in (first, *known)):
             return rule
     return None
+
+
+def _in_part(
+    first: Shape, known: Sequence[Shape], look: Callable[[Shape], Array], shows: Callable[[Shape], Array]
+) -> Iterator[Shape]:
+    """Yield shapes in whose outputs something happens in part."""
+    for shape in sorted((first, *known), key=lambda shape: (shape[2] != first[2], np.prod(shape))):
+        mask = look(shape)
+        if mask.any() and (shows(shape) & ~mask).any():
+            yield shape
+
+
+def joint_rule(
+    first: Shape, known: Sequence[Shape], look: Callable[[Shape], Array], shows: Callable[[Shape], Array]
+) -> tuple[OutputRule | None, bool]:
+    """Return the same of a condition on row and column together, and whether nothing else says it."""
+    is_sure = any(is_joint(look(shape), shows(shape)) for shape in (first, *known))
+    with suppress(SessionError):
+        if not is_sure and not is_of_other_side(first[2], look, shows):
+            return None, False
+        joint = find_joint(first[2], look, shows, LARGEST)
+        blocks = rule_along(2, first, look, shows, either=False) if joint is not None else None
+        if joint is not None and blocks is not None:
+            rule = OutputRule(EVERYWHERE, EVERYWHERE, blocks, joint=joint)
+            if all(np.array_equal(rule.holds(shape) & shows(shape), look(shape)) for shape in known):
+                return rule, is_sure
+    return None, is_sure
 
 
 def block_rule(first: int, look: Callable[[int], Array]) -> Rule | None:
@@ -145,6 +185,9 @@ def rule_along(
     axis: int, first: Shape, look: Callable[[Shape], Array], shows: Callable[[Shape], Array], *, either: bool
 ) -> Rule | None:
     """Find the rule along m, n or the blocks; of the blocks, conditions on their number."""
+    # (What shows in rows, or columns, without any of it says nothing of the others.)
+    is_across = axis < 2 and not either
+    here = look(first).any(axis=1 - axis, keepdims=True) if is_across else np.ones((1, 1), bool)
 
     def ask(length: int) -> tuple[Array, Array]:
         m, n, nb = (length if axis == side else size for side, size in enumerate(first))
@@ -155,6 +198,8 @@ def rule_along(
         mask, shown = look(shape), shows(shape)
         if axis == 2:
             return np.full(length, mask.any()), np.full(length, shown.any())
+        if is_across:
+            mask, shown = mask & here, shown & here
         if axis == 1:
             mask, shown = mask.T, shown.T
         # Where a column or a row is enough, those that are wrong as a whole tell.
@@ -166,7 +211,13 @@ def rule_along(
     return find_rule(seen, ask, LONGEST)
 
 
-ROW_FORMULAS: tuple[tuple[str, Callable[[Array, int, int], Array], tuple[int, ...]], ...] = (
+def _last_held(i: Array, n: Array | int, t: int) -> Array:
+    """Return what a buffer of t rows has at the end: the last tile, and of the one before the rest."""
+    row = np.asarray((n - 1) // t * t + i % t)
+    return np.where(row < n, row, row - t)
+
+
+ROW_FORMULAS: tuple[tuple[str, Callable[[Array, Any, int], Array], tuple[int, ...]], ...] = (
     ("0", lambda i, _n, _t: 0 * i, (0,)),
     ("{i} - {t}", lambda i, _n, t: i - t, DISTANCES),
     ("{i} + {t}", lambda i, _n, t: i + t, DISTANCES),
@@ -192,6 +243,11 @@ ROW_FORMULAS: tuple[tuple[str, Callable[[Array, int, int], Array], tuple[int, ..
         lambda i, _n, t: i - i % t + i % (t // 2) * 2 + i % t // (t // 2),
         (4, 8, 16, 32),
     ),
+    (
+        "({n} - 1) / {t} * {t} + {i} % {t} ({t} less where that is beyond {n} - 1)",
+        _last_held,
+        TILES,
+    ),
     ("{i} / {t}", lambda i, _n, t: i // t, TILES),
     ("{t} {i}", lambda i, _n, t: i * t, TILES),
 )
@@ -203,7 +259,7 @@ class RowFormula:
     """Which row is taken for row i of n: `words` in {i} and {n}, and what computes it, with a number t."""
 
     words: str
-    function: Callable[[Array, int, int], Array]
+    function: Callable[[Array, Any, int], Array]
     t: int
 
     def of(self, i: Array, n: int) -> Array:
@@ -214,6 +270,38 @@ class RowFormula:
         """Describe it, with letters for the row and the number of rows."""
         return self.words.format(i=i, n=n, t=self.t, u=self.t - 1, h=self.t // 2)
 
+
+_SLICES = (4, 2, 8, 3, 16)
+
+
+def _in_slices(i: Array, n: int, t: int, *, is_up: bool, is_last: bool) -> Array:
+    """Return the first, or the last, of the slice of each of n, of t slices, the last one with the rest."""
+    size = max(-(-n // t) if is_up else n // t, 1)
+    first = np.minimum(i // size, t - 1) * size
+    end = np.where(first == (t - 1) * size, n, np.minimum(first + size, n))
+    return np.asarray(end - 1 if is_last else first)
+
+
+def _last_of(i: Array, n: int, t: int) -> Array:
+    return np.asarray(np.minimum(i - i % t + t - 1, n - 1))
+
+
+GROUP_FORMULAS: tuple[tuple[str, Callable[[Array, int, int], Array], tuple[int, ...]], ...] = (
+    ("{i} - {i} % {t}", lambda i, _n, t: i - i % t, (2, 4, 8, 16, 3, 6, 32)),
+    ("min({i} - {i} % {t} + {u}, {n} - 1)", _last_of, (2, 4, 8, 16, 3, 6, 32)),
+    ("0", lambda i, _n, _t: 0 * i, (0,)),
+    ("{n} - 1", lambda i, n, _t: 0 * i + n - 1, (0,)),
+    *(
+        (words, partial(_in_slices, is_up=is_up, is_last=is_last), _SLICES)
+        for words, is_up, is_last in (
+            ("{i} - {i} % s, with s = {n} / {t} rounded up", True, False),
+            ("min({i} / s, {u}) * s, with s = {n} / {t}", False, False),
+            ("min({i} - {i} % s + s, {n}) - 1, with s = {n} / {t} rounded up", True, True),
+            ("{i} / s * s + s - 1, and {n} - 1 from {u} * s on, with s = {n} / {t}", False, True),
+        )
+    ),
+)
+"""Which block may be taken for all of a group that are summed together, as `ROW_FORMULAS`."""
 
 MULTIPLES = (4, 2, 8, 16, 32, 3, 5, 6, 12)
 STEPS = (1, 2, 3, 4)

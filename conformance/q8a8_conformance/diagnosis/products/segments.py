@@ -22,7 +22,7 @@ from q8a8_conformance.diagnosis.products.judged import (
 )
 from q8a8_conformance.diagnosis.products.rules import EVERYWHERE, OutputRule, rule_along
 from q8a8_conformance.diagnosis.products.samples import STEPS, of_output
-from q8a8_conformance.diagnosis.products.steps import Made, magnitudes
+from q8a8_conformance.diagnosis.products.steps import Made
 from q8a8_conformance.diagnosis.products.values import rounding_of
 from q8a8_conformance.inputs import calls
 from q8a8_conformance.protocol.session import SessionError
@@ -110,48 +110,79 @@ class Segments:
         (w, x), got = operands, outputs_of(result.call, bytes(result.outputs[0])).astype(np.float64)
         nb = w.shape[1]
         held, begins = self.blocks.holds(nb), self.begins(nb)
-        least, most, part = (np.zeros(wrong.shape) for _ in range(3))
+        sums = _Sums(self.rounding, wrong.shape, is_running=self.is_running)
+        part, size = np.zeros(wrong.shape), np.zeros(wrong.shape)
         is_open = False
-        near = ROUNDING * magnitudes(w, x)
         for b in range(nb):
             if is_open and (begins[b] or not held[b]):
-                self._close(part, near, least, most)
-                part, is_open = np.zeros(wrong.shape), False
-            term = _terms(w[:, b], x[:, b])
+                sums.close(part, size)
+                part, size, is_open = np.zeros(wrong.shape), np.zeros(wrong.shape), False
+            term, magnitude = _terms(w[:, b], x[:, b]), _terms(w[:, b], x[:, b], np.abs)
             if held[b]:
-                part, is_open = part + term, True
+                part, size, is_open = part + term, size + magnitude, True
             else:
-                least += term
-                most += term
+                sums.add(term, magnitude)
         if is_open:
-            self._close(part, near, least, most)
-        if self.is_running:
-            # (Of two numbers between which a sum lies either may be taken, and all that follows.)
-            size = np.where(np.isfinite(least), np.abs(least), 0.0)
-            near = near + size * (nb * 2.0 ** (2 - (self.rounding.bits or 0)))
-        with np.errstate(invalid="ignore"):
-            fits = ((got >= least - near) & (got <= most + near)) | (np.isnan(got) & np.isnan(least))
-            fits |= got == least
-        return np.asarray(wrong & self.outputs.holds((len(w), len(x), nb)) & fits)
+            sums.close(part, size)
+        return np.asarray(wrong & self.outputs.holds((len(w), len(x), nb)) & sums.may_be(got))
 
-    def _close(self, part: Array, near: Array, least: Array, most: Array) -> None:
-        """Add a sum that ends to the least and the most that outputs may be, and round it, or all so far."""
-        if self.is_running:
-            for total in (least, most):
-                total[...] = self.rounding(np.asarray((total + part).astype(np.float32), np.float64))
+
+class _Sums:
+    """What outputs [n, m] may be to which parts are added, some of them rounded."""
+
+    def __init__(self, rounding: Rounding, shape: tuple[int, ...], *, is_running: bool) -> None:
+        self._rounding, self._is_running = rounding, is_running
+        self._least, self._most, self._size = (np.zeros(shape) for _ in range(3))
+        # (By sign: whether any part may be infinite, and whether one is.)
+        self._may, self._is = ({sign: np.zeros(shape, bool) for sign in (-1, 1)} for _ in range(2))
+        self._closed = 0
+
+    def add(self, term: Array, size: Array) -> None:
+        """Add a term as it is, whose products have magnitudes of some sum."""
+        self._least += term
+        self._most += term
+        self._size += size
+
+    def close(self, part: Array, size: Array) -> None:
+        """Add a sum that ends, and round it, or all so far."""
+        self._closed += 1
+        self._size += size
+        if self._is_running:
+            for total in (self._least, self._most):
+                total[...] = self._rounding(np.asarray((total + part).astype(np.float32), np.float64))
             return
         # (Other roundings of the sum may lead from one number to the next.)
-        given = np.array([self.rounding(part + side * near) for side in (-1, 0, 1)])
+        given = np.array([self._rounding(part + side * ROUNDING * size) for side in (-1, 0, 1)])
+        for sign in (-1, 1):
+            infinite = given == sign * np.inf
+            self._may[sign] |= infinite.any(axis=0)
+            self._is[sign] |= infinite.all(axis=0)
+        finite = np.where(np.isfinite(given), given, part)
+        self._least += finite.min(axis=0)
+        self._most += finite.max(axis=0)
+
+    def may_be(self, got: Array) -> Array:
+        """Return which outputs may be those that came, float64: bool [n, m]."""
+        near = ROUNDING * self._size
+        if self._is_running:
+            # (Of two numbers between which a sum lies either may be taken, and all that follows.)
+            size = np.where(np.isfinite(self._least), np.abs(self._least), 0.0)
+            near = near + size * (self._closed * 2.0 ** (2 - (self._rounding.bits or 0)))
         with np.errstate(invalid="ignore"):
-            least += given.min(axis=0)
-            most += given.max(axis=0)
+            inside = (got >= self._least - near) & (got <= self._most + near)
+            fits = np.where(self._is[-1] | self._is[1], got == self._least, inside | (got == self._least))
+            fits |= np.isnan(got) & (np.isnan(self._least) | (self._may[-1] & self._may[1]))
+            for sign in (-1, 1):
+                fits |= (got == sign * np.inf) & self._may[sign] & ~self._is[-sign]
+        return np.asarray(fits)
 
 
-def _terms(w: Array, x: Array) -> Array:
-    """Return the terms, float64 [n, m], of a block of each row of w, [m], and x, [n]."""
-    sums = x["weight_qs"].astype(np.float64) @ w["weight_qs"].astype(np.float64).T
-    scales = x["weight_scale"].astype(np.float64)[:, np.newaxis] * w["weight_scale"].astype(np.float64)
-    return np.asarray(sums * scales)
+def _terms(w: Array, x: Array, of: Callable[[Array], Array] = np.asarray) -> Array:
+    """Return the terms, float64 [n, m], of a block of each row of w, [m], and x, [n]; or of magnitudes."""
+    # (The sum of a block is below 2^24: exact in float32.)
+    sums = of(x["weight_qs"].astype(np.float32)) @ of(w["weight_qs"].astype(np.float32)).T
+    dw, dx = (of(side["weight_scale"].astype(np.float64)) for side in (w, x))
+    return np.asarray(sums * (dx[:, np.newaxis] * dw))
 
 
 class _Looking:

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 COLUMNS, SHAPES = 8, 6
 """Rows of w of the shapes in which it is seen whose amax decides, and shapes of failed calls, at most."""
 
+LARGEST = 2048
+"""Rows of the shapes in which other rows are looked for: which there are is a matrix of rows by rows."""
+
 MOST = 512
 """Rows of a failed call whose outputs are predicted: each of them may depend on all others."""
 
@@ -144,6 +147,7 @@ def mixed_rows(
     measured: Sequence[Sources], measure: Measuring
 ) -> tuple[Mixed, OutputRule, Rule, Callable[[Failure], Array]] | None:
     """Return which other rows outputs contain, where, in which blocks, and what accounts for outputs."""
+    measured = [one for one in measured if max(one.shape[:2]) <= LARGEST]
     seen = [one for one in measured if one.mixed.any()]
     if not seen:
         return None
@@ -182,7 +186,7 @@ def _where(
     # (Of many rows each pair is looked at.)
     known = [one.shape for one in measured if one.shape[2] and max(one.shape[:2]) <= MOST]
     outputs = output_rule(first, known, look, shows)
-    every = [measure(shape) for shape in measure.shapes()]
+    every = [measure(shape) for shape in measure.shapes() if max(shape[:2]) <= LARGEST]
     if outputs is None or not all(mixed.blocks(one) for one in every if one.mixed.any()):
         return None
     return outputs, blocks

@@ -74,12 +74,14 @@ _SAME = {
     "": ("", slice(0)),
     "the matrix w": ("w", slice(None)),
     "the matrix x": ("x", slice(None)),
+    "the first element of x": ("x", slice(1)),
+    "the last element of x": ("x", slice(-1, None)),
     "the first block of x": ("x", slice(1)),
     "the last block of x": ("x", slice(-1, None)),
     "the first block of w": ("w", slice(1)),
     "the last block of w": ("w", slice(-1, None)),
 }
-"""What the two calls may have in common: which side, and which of its blocks."""
+"""What the two calls may have in common: which side, and which of its blocks, or of x's elements."""
 
 Matrices = tuple[Array, Array]
 
@@ -183,8 +185,9 @@ def _with_same(before: Matrices, mine: Matrices, same: str) -> Matrices:
     """Return matrices with a part of others, as far as there is room."""
     w, x = (each.copy() for each in before)
     side, at = _SAME[same]
-    mine_of: Array = mine[1].reshape(-1, 32) if side == "x" else mine[0].reshape(-1)
-    flat: Array = x.reshape(-1, 32) if side == "x" else w.reshape(-1)
+    unit = 1 if "element" in same else 32
+    mine_of: Array = mine[1].reshape(-1, unit) if side == "x" else mine[0].reshape(-1)
+    flat: Array = x.reshape(-1, unit) if side == "x" else w.reshape(-1)
     size = min(len(mine_of[at]), len(flat[at])) if side else 0
     flat[at][:size] = mine_of[at][:size]
     return w, x

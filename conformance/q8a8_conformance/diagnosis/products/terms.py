@@ -17,7 +17,7 @@ import numpy as np
 from q8a8 import layout
 from q8a8.quantize import quantize_row
 from q8a8.recipe import quantize_blocks
-from q8a8_conformance.diagnosis.products.rules import ROW_FORMULAS, FlatFormula, RowFormula, flat_formulas
+from q8a8_conformance.diagnosis.products.effects import OFFSET, TIMES, Effect, effects
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.inputs.arrays import Array
 from q8a8_conformance.protocol.session import CallRefused
@@ -26,7 +26,6 @@ from q8a8_conformance.results.expected_product import outputs_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from q8a8_conformance.diagnosis.products.changes import Kept, Sums
     from q8a8_conformance.diagnosis.products.rules import Shape
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.reveal.places import Rule
@@ -44,9 +43,6 @@ SHORT = 16
 SCALES = (5, 7, 8, 9, 11, 13)
 """Scales of which none is as often as another as terms may be counted."""
 
-TIMES = (0.0, 2.0, 3.0, 4.0, -1.0, 0.5)
-"""How often terms may be counted."""
-
 STOPPED = "no more calls are made"
 
 CLEAR = 3
@@ -54,88 +50,6 @@ CLEAR = 3
 
 FEW = 0.03
 """The part of the outputs of a product that may be a multiple of their own by chance."""
-
-PARTS = {"block": (True, True), "codes": (True, False), "scale": (False, True)}
-"""Parts of a block that may be another's: whether its codes are, and its scale."""
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What becomes of terms.
-
-    Attributes
-    ----------
-    kind
-        "times", "kept", "added", "source" for a part of another row or block, "recipe" or "sum".
-    times
-        How often a term is counted.
-    side, part, axis, formula
-        Of a source: "x" or "w", a name of `PARTS`, "row", "block" or "matrix", and which one is taken: for
-        "matrix" any block of it.
-    kept
-        Of a recipe: what activations become.
-    sums
-        Of a "sum": how that of a block is made.
-    """
-
-    kind: str
-    times: float = 1.0
-    side: str = ""
-    part: str = ""
-    axis: str = ""
-    formula: RowFormula | None = None
-    kept: Kept | None = None
-    sums: Sums | None = None
-
-    def taken(self, of: Side, side: str) -> tuple[Array, Array, Array]:
-        """Return codes and scales of a side as they are multiplied, and where that is known: [rows, nb]."""
-        codes, scales = of
-        known = np.ones(scales.shape, bool)
-        if self.kind != "source" or self.side != side or self.formula is None:
-            return codes, scales, known
-        if isinstance(self.formula, FlatFormula):
-            return self._taken_flat(self.formula, codes, scales)
-        axis = 0 if self.axis == "row" else 1
-        at = self.formula.of(np.arange(scales.shape[axis]), scales.shape[axis])
-        inside = (at >= 0) & (at < scales.shape[axis])
-        known &= inside[:, np.newaxis] if axis == 0 else inside
-        at = np.clip(at, 0, scales.shape[axis] - 1)
-        of_codes, of_scale = PARTS[self.part]
-        return (
-            np.take(codes, at, axis) if of_codes else codes,
-            np.take(scales, at, axis) if of_scale else scales,
-            known,
-        )
-
-    def _taken_flat(self, formula: FlatFormula, codes: Array, scales: Array) -> tuple[Array, Array, Array]:
-        rows, nb = scales.shape
-        at = formula.place(np.arange(rows)[:, np.newaxis], np.arange(nb), rows, nb, formula.t)
-        inside = (at >= 0) & (at < scales.size)
-        at = np.clip(at, 0, max(scales.size - 1, 0))
-        of_codes, of_scale = PARTS[self.part]
-        of_scale |= formula.is_zero
-        taken = np.where(inside, scales.reshape(-1)[at] if PARTS[self.part][1] else scales, 0.0)
-        return (
-            codes.reshape(-1, 32)[at] if of_codes else codes,
-            taken if of_scale else scales,
-            inside | formula.is_zero,
-        )
-
-
-def effects() -> Iterator[Effect]:
-    """Yield all effects, the simplest first."""
-    yield Effect("kept")
-    yield from (Effect("times", times) for times in TIMES)
-    yield Effect("added")
-    for words, function, numbers in ROW_FORMULAS:
-        for t in numbers:
-            formula = RowFormula(words, function, t)
-            for axis in ("row", "block"):
-                for side in "wx":
-                    yield from (Effect("source", 1.0, side, part, axis, formula) for part in PARTS)
-    for side in "wx":
-        for flat in flat_formulas(side):
-            yield from (Effect("source", 1.0, side, part, "matrix", flat) for part in PARTS)
 
 
 def sides_of(matrices: tuple[Array, Array]) -> dict[str, Side]:
@@ -253,14 +167,23 @@ class Terms:
             return self.right + HELD
         if effect.kind == "times":
             return self.right * effect.times
-        if effect.sums is not None:
-            return effect.sums.of(self.w[0], self.x[0]) * self.x[1][:, np.newaxis] * self.w[1]
+        if effect.sums is not None or effect.kind == "correction":
+            return self._of_sums(effect)
         if effect.kept is not None:
             return terms_of(self.w, effect.kept.codes(self.elements))
         *w, w_known = effect.taken(self.w, "w")
         *x, x_known = effect.taken(self.x, "x")
         known = x_known[:, np.newaxis] & w_known
         return np.where(known, terms_of((w[0], w[1]), (x[0], x[1])), np.nan)
+
+    def _of_sums(self, effect: Effect) -> Array:
+        """Return the terms of blocks whose sums are made otherwise, or corrected: float64 [n, m, nb]."""
+        own = self.x[1][:, np.newaxis] * self.w[1]
+        if effect.sums is not None:
+            return np.asarray(effect.sums.of(self.w[0], self.x[0]) * own)
+        others = effect.others(self.x[1])[:, np.newaxis] * effect.others(self.w[1])
+        offset = OFFSET * self.w[0].sum(axis=2, dtype=np.int64)
+        return np.asarray(self.right + offset * (own - others))
 
     def is_given(self, effect: Effect) -> Array:
         """Return which terms are what an effect gives: bool [n, m, nb]."""
@@ -286,6 +209,10 @@ class Terms:
     def _of(self, effect: Effect) -> Iterator[Array]:
         """Yield the views in which an effect shows."""
         is_moved = effect.kind == "source" and effect.axis != "row"
+        if effect.side == "wx" or effect.kind == "correction":
+            # (Blocks of x that are 0 have no scales.)
+            yield from (self.views[side] for side in "w" if side in self.views)
+            return
         for side, view in self.views.items():
             # (Another block shows beside one block of the other side alone; blocks of x have no other scale.)
             if not is_moved or side != effect.side or (side == "w" and effect.part == "scale"):
@@ -385,9 +312,13 @@ class Measuring:
         left = np.ones(outputs.shape, bool)
         expected = [terms.given(effect)[..., some] for effect in self.expected]
         sure = (right, 0 * right, *expected)
+        # (What may be either is looked at block by block.)
+        either = np.zeros(outputs.shape, bool)
+        for given in () if self.slack else expected:
+            either |= (given.sum(axis=2) == right.sum(axis=2)) & (given != right).any(axis=2)
         is_sure = not self.slack or self._is_told(terms, outputs, (right, *expected), some)
         for number, given in enumerate((*sure, *(right * times for times in TIMES[1:]))):
-            here = left & terms.alike(outputs, given.sum(axis=2), some)
+            here = left & ~either & terms.alike(outputs, given.sum(axis=2), some)
             # (Few may be multiples by chance, and one may be 0.)
             is_known = is_sure and number < len(sure) and not (number == 1 and here.sum() == 1 < here.size)
             is_multiple = here.sum() > 1 and here.mean() > FEW and (here.all() or not self.slack)

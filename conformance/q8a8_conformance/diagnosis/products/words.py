@@ -37,6 +37,7 @@ KINDS = {
     "outputs-miscounted": ("Q8A8-MUL-6", "matrix-neighbour"),
     "activations-in-part": ("Q8A8-MUL-4", "matrix-float-activations"),
     "sums-of-codes": ("Q8A8-MUL-5", "matrix-k-tail-lost"),
+    "correction-wrong": ("Q8A8-MUL-5", "matrix-k-tail-lost"),
     "terms-of-others": ("Q8A8-MUL-5", "matrix-k-tail-lost"),
     "rows-begin-elsewhere": ("Q8A8-MUL-6", "matrix-k-tail-lost"),
     "block-meets-another": ("Q8A8-MUL-5", "matrix-k-in-sixteen-bits"),
