@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 
 from q8a8_conformance.diagnosis import shrink
 from q8a8_conformance.diagnosis.causes import CRASH, FIXES, UNEXPLAINED
+from q8a8_conformance.diagnosis.deaths import of_deaths
 from q8a8_conformance.diagnosis.dequantizers.facts import dequantizer_facts
 from q8a8_conformance.diagnosis.dots import dot_facts, kept_facts, orders, where_aligned
 from q8a8_conformance.diagnosis.dots.conditions import of_alignment
-from q8a8_conformance.diagnosis.dots.model import Model, matches
+from q8a8_conformance.diagnosis.dots.model import Model, Predictions
 from q8a8_conformance.diagnosis.dots.placed import KEPT, placed_facts
 from q8a8_conformance.diagnosis.dots.side_effects import of_reach, of_side_effect
 from q8a8_conformance.diagnosis.dots.threads import of_threads
@@ -132,9 +133,10 @@ def diagnose(
             findings += _of_threads(observations, ask_threads, limits)
         with watch("side effects"):
             findings += _of_side_effects(observations, ask_threads, limits)
-    for function, deaths in observations.deaths.items():
+    for pending, (function, deaths) in enumerate(observations.deaths.items()):
+        limits.begin(len(observations.deaths) - pending)
         with watch(f"calls of {function} that die"):
-            findings.append(_death(function, deaths, probe, limits))
+            findings.append(_death(function, deaths, probe, ask_threads, limits))
     return tuple(sorted(findings, key=lambda one: not one.fix and one.cause not in {UNEXPLAINED, CRASH}))
 
 
@@ -177,7 +179,9 @@ def _of_side_effects(observations: Observations, ask: Asking, limits: Limits) ->
 
 def _is_of_state(fact: Fact, function: str) -> bool:
     """Return whether a function is known to keep something from call to call: threads differ by it, too."""
-    return fact.function == function and (fact.fact == KEPT or "every" in fact.where)
+    return fact.function == function and (
+        fact.fact == KEPT or not {"every", "kept_under"}.isdisjoint(fact.where)
+    )
 
 
 def _of_dot(
@@ -192,17 +196,24 @@ def _of_dot(
         [one for _, kept in sorted(held.items()) for one in kept] for held in (groups, placed)
     )
     facts: list[Fact] = []
-    if probe and (turn := every_nth([one for one in plain if not matches(Model(), one)], probe)):
+    right = Predictions(Model())
+    if probe and (turn := every_nth([one for one in plain if not right.match(one)], probe)):
         with suppress(NoAnswerError):
-            facts = dot_facts(function, groups, turn.make, limits.experiments)
+            facts = dot_facts(function, groups, turn.make, limits.experiments, right=right)
         facts = [turn.of_fact(fact) for fact in facts] or [turn.fact(plain)]
     elif probe and (plain or elsewhere):
         with suppress(NoAnswerError):
             facts = dot_facts(
-                function, groups, probe, limits.experiments, placed=placed, restart=limits.restart
+                function,
+                groups,
+                probe,
+                limits.experiments,
+                placed=placed,
+                restart=limits.restart,
+                right=right,
             )
     failures = [
-        *(one for one in plain if not matches(Model(), one) or any(fact.explains(one) for fact in facts)),
+        *(one for one in plain if not right.match(one) or any(fact.explains(one) for fact in facts)),
         *(one for one in elsewhere if any(fact.explains(one) for fact in facts)),
     ]
     by_nrc = {nrc: held for (name, nrc), held in observations.dots.items() if name == function}
@@ -378,10 +389,15 @@ def _smallest(failures: Sequence[Failure], probe: Probe | None, limits: Limits) 
     return shrink.as_smallest(best, outputs, expected)
 
 
-def _death(function: str, deaths: Sequence[Death], probe: Probe | None, limits: Limits) -> Finding:
-    """Return the finding of a function that dies, with the smallest call on which it does."""
+def _death(
+    function: str, deaths: Sequence[Death], probe: Probe | None, ask: Asking | None, limits: Limits
+) -> Finding:
+    """Return the finding of a function that dies: which calls do, and the smallest one."""
     first = min(deaths, key=lambda death: weight(death.call))
     call = first.call
+    if ask is not None and first.seconds < SLOW and (fact := of_deaths(deaths, ask, limits.experiments)):
+        limits.facts.append(fact)
+        return _of_fact(fact, len(deaths), len(deaths))
     if probe is not None and first.seconds < SLOW:
         with limits.shrinking() as seconds:
             call = shrink.smallest(call, probe, dies=True, seconds=seconds)

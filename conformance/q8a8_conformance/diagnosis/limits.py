@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.diagnosis import shrink
-from q8a8_conformance.protocol.deadline import Deadline, clock
+from q8a8_conformance.protocol.deadline import Deadline, time_used
 from q8a8_conformance.protocol.messages import NO_FAULTS, Result
 from q8a8_conformance.protocol.session import CallRefused
 
@@ -25,11 +25,11 @@ SHRINK_SECONDS = 2.0
 FACT_CALLS = 12_000
 """Calls for the experiments on a function that is no dot product."""
 
-FACT_SECONDS, ALL_SECONDS, LEAST_SECONDS = 8.0, 5.0, 1.0
+FACT_SECONDS, ALL_SECONDS, LEAST_SECONDS = 8.0, 4.0, 0.6
 """Seconds of an idle machine for the experiments on a function at most, on all functions at least, and what
 each function has in any case."""
 
-RUN_SECONDS = 17.0
+RUN_SECONDS = 16.5
 """Seconds after the beginning of a run within which its experiments are made, if `ALL_SECONDS` are left."""
 
 STOPPED = "the search was stopped: its time was up"
@@ -55,7 +55,7 @@ class Limits:
         self.facts: list[Fact] = []
         self.restart = restart
         self._shrink = SHRINK_SECONDS
-        self._end = clock() + max(ALL_SECONDS, RUN_SECONDS - elapsed)
+        self._end = time_used() + max(ALL_SECONDS, RUN_SECONDS - elapsed)
         self._end_of_function = self._end
 
     def begin(self, pending: int) -> None:
@@ -63,21 +63,21 @@ class Limits:
 
         The first of several has twice the share of each other one: what it does not use is theirs.
         """
-        now = clock()
+        now = time_used()
         share = (self._end - now) * 2 / (pending + 1)
         self._end_of_function = now + max(LEAST_SECONDS, min(FACT_SECONDS, share))
 
     @property
     def experiments(self) -> float:
         """How many seconds further experiments on this function may take."""
-        return max(LEAST_SECONDS / 2, self._end_of_function - clock())
+        return max(LEAST_SECONDS / 2, self._end_of_function - time_used())
 
     @contextmanager
     def shrinking(self, seconds: float = shrink.SECONDS) -> Iterator[float]:
         """Yield how long an input may be made smaller, and subtract what it took."""
-        started = clock()
+        started = time_used()
         yield max(min(seconds, self._shrink), 0.0)
-        self._shrink -= clock() - started
+        self._shrink -= time_used() - started
 
 
 def seconds_left(session: object) -> float:
@@ -91,14 +91,14 @@ class Probing:
     def __init__(self, probe: Probe, seconds: float = FACT_SECONDS) -> None:
         self._probe = probe
         self._deadline = Deadline(seconds)
-        self._end = clock() + seconds
+        self._end = time_used() + seconds
         self._left = FACT_CALLS
         self.is_late = False
 
     @property
     def seconds_left(self) -> float:
         """What is left of the time, in seconds of an idle machine."""
-        return max(0.0, self._end - clock())
+        return max(0.0, self._end - time_used())
 
     def call(self, call: Call, timeout: float | None = None) -> Result:
         """Make a call.

@@ -54,8 +54,9 @@ bits of all results. A line of the report's `diagnosis` holds
 `{UNEXPLAINED}` means that nothing that experiments found gives the kernel's bytes;
 `{CRASH}`, that calls crashed or hung. What a kernel does besides its results (it writes outside its
 buffers, leaves a rounding mode changed) is seen directly: it is a failed rule of [Memory
-and environment](spec/kernel.md). In which calls it does so, ordinary ones of many lengths show, and ones in
-which some blocks hold zeros, small or large values, or the lowest codes.
+and environment](spec/kernel.md). In which calls it does so, or crashes, ordinary ones of many lengths show,
+and ones in which some blocks hold zeros, small or large values, or the lowest codes; for a crash at some
+addresses alone each buffer is moved by itself first.
 
 ## Experiments on a dot product
 
@@ -94,11 +95,26 @@ _EXPERIMENTS = (
     ),
     (
         (
-            "one block that holds a zero, a sign, a subnormal scale, what the block before holds, scales "
-            "whose bits have the sum, difference or exclusive or of those before, or codes, or products, "
-            "that add up to zero"
+            "one block that holds a zero, a sign, a subnormal scale, what the block before holds, or "
+            "products that add up to zero"
         ),
         "whether it, its neighbours or the rest of the row are counted otherwise then",
+    ),
+    (
+        "rows of noise, each at any address",
+        "bytes of one row that are read where the other row's address says",
+    ),
+    (
+        "a block whose codes of one row, or of both, are zero, under scales of 1, 2 and 4 each",
+        "terms that are added to it: which scales, of which sum of codes",
+    ),
+    (
+        "pairs of scales one after the other that differ in one bit, in one of each, by a sum",
+        "products of scales that are kept, and used again for others: under which key",
+    ),
+    (
+        "a block of codes of many kinds, and of such as differ from these in one code",
+        "blocks that are not counted: on which condition on some codes, their sum, the greatest, ...",
     ),
     (
         "codes beside zeros of the other row, under scales of many sizes",
@@ -129,6 +145,10 @@ _EXPERIMENTS = (
     (
         "sums of many sizes and both signs in all four results",
         "two sums that share an integer, its bits, and which runs into which",
+    ),
+    (
+        "one step's number made smaller, and larger, beside ordinary ones of all other steps",
+        "scales, terms or sums in fixed point: their unit, and from where on they wrap or saturate",
     ),
     (
         "2^p and 1 in two blocks of short and of long rows; products of 1 beside 2^24",
@@ -198,20 +218,23 @@ others, and from which size on (`depends-on-more-than-inputs`, `depends-on-calls
 Rows of codes beside zeros of the other side show what is taken off for an offset of codes
 (`correction-wrong`); numbered codes beside single ones show panels that are packed in chunks of one size and
 read in chunks of another (`codes-interleaved`), and numbered scales those that are read in another order than
-they are written in (`scales-interleaved`). Offsets of rows in 16 bits predict the failed calls of large
-matrices (`rows-begin-elsewhere`). Products in which a step has a chosen value show what becomes of it: a
+they are written in (`scales-interleaved`). Numbered blocks show panels whose edges are written by one stride
+and read by another (`panel-strides`). Offsets of rows in 16 bits predict the failed calls of large matrices
+(`rows-begin-elsewhere`). Products in which a step has a chosen value show what becomes of it: a
 code, a scale, the product of two scales, a weight, the sum of a block, its term, an output. What came of many
 values is a rounding, or a condition and what such values become (`values-changed`, `outputs-changed`); values
 in two blocks show sums of several that are rounded, each by itself or the running one (`chunk-sums`). Twice
 the amax in one element after the other shows which elements of a row's blocks count in it
-(`activations-in-part`).
+(`activations-in-part`). Where all codes are those of another recipe, the failed calls are judged again by it,
+and what is left is wrong for another reason, which all experiments are made for.
 
 Then it is found where outputs come from: products in which rows are numbered, in which one block counts,
 and into outputs that held something show `outputs-not-written`, `outputs-added`, `outputs-of-other-rows`,
 `scales-of-other-rows`, `blocks-miscounted` and `empty-not-written`, each with the shapes in which it is so.
 Shapes around the first wrong one, along m, n and the blocks of a row, give one rule for all: the columns and
-the rows of the output, conditions on the blocks, and a formula for the row that is taken, or for the place at
-which an output is stored.
+the rows of the output, or a condition on both, conditions on the blocks, and a formula for the row that is
+taken, or for the place at which an output is stored. Ones show outputs that count several times by row and by
+column (`outputs-miscounted`).
 
 What that does not explain is measured as [`q8a8 reveal`](reveal.md#matrix-products) does it. Each step
 that is not the specification's is a fact, with the shapes in which it is so, and the error beside that of

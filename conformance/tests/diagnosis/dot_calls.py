@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from q8a8_conformance.faults.in_process import InProcessSession
 from q8a8_conformance.faults.kernel import DOT, DOTS, Kernel
 from q8a8_conformance.inputs import calls, dot_rows, long_rows
 from q8a8_conformance.mutants import make
+from q8a8_conformance.protocol import messages
 from q8a8_conformance.results.observations import Failure
 
 if TYPE_CHECKING:
@@ -61,9 +63,26 @@ def sample(function: str, nrc: int) -> Iterator[Call]:
 
 
 def probe_of(kernel: object) -> Probe:
-    """Return what makes calls of a kernel in this process."""
+    """Return what makes calls of a kernel in this process, without guards around them."""
+    return partial(replay, kernel)
+
+
+def placed_probe_of(kernel: object) -> Probe:
+    """Return the same, with buffers at the addresses that calls ask for."""
     session = InProcessSession(lambda: kernel, DOTS)
     return lambda call: session.call(call).outputs
+
+
+class Replayed:
+    """A kernel of this process as a session, without guards around its buffers."""
+
+    def __init__(self, make_kernel: Callable[[], object]) -> None:
+        self._kernel = make_kernel()
+
+    def call(self, call: Call, timeout: float | None = None) -> messages.Result:
+        """Make a call."""
+        del timeout
+        return messages.Result(messages.NO_FAULTS, "", replay(self._kernel, call))
 
 
 def failed(made: Iterator[Call], probe: Probe) -> list[Failure]:
@@ -76,9 +95,11 @@ def failed(made: Iterator[Call], probe: Probe) -> list[Failure]:
     return found
 
 
-def facts_about(function: str, kernel: object) -> tuple[list[Fact], list[Failure]]:
-    """Return the facts about a kernel's function, and its failed calls."""
-    probe = probe_of(kernel)
+def facts_about(
+    function: str, kernel: object, *, is_placed: bool = False
+) -> tuple[list[Fact], list[Failure]]:
+    """Return the facts about a kernel's function, and its failed calls, made at given addresses or not."""
+    probe = placed_probe_of(kernel) if is_placed else probe_of(kernel)
     failures = {nrc: failed(sample(function, nrc), probe) for nrc in ((1, 2) if function == DOT else (1,))}
     facts = dot_facts(function, {nrc: held for nrc, held in failures.items() if held}, probe, SECONDS)
     return facts, [one for held in failures.values() for one in held]

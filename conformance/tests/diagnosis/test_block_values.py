@@ -1,8 +1,8 @@
-"""Blocks that are left out because their codes add up to zero."""
+"""Blocks, or parts of them, that are left out for what their codes are."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,16 +18,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from q8a8_conformance.inputs.arrays import Array
+    from q8a8_conformance.results.observations import Failure
 
-LEFT_OUT: dict[str, Callable[[Array, Array], Array]] = {
-    "zero-sum-of-x": lambda qx, _qy: np.asarray(qx.astype(np.int64).sum(axis=-1) == 0),
-    "zero-sum-of-y": lambda _qx, qy: np.asarray(qy.astype(np.int64).sum(axis=-1) == 0),
+    from .dot_calls import Probe
+
+LEFT_OUT: dict[str, Callable[[Array, Array], Any]] = {
+    "x's codes add up to zero": lambda qx, _qy: qx.sum(axis=-1) == 0,
+    "y's codes add up to zero": lambda _qx, qy: qy.sum(axis=-1) == 0,
+    "x's codes are all 0 or more": lambda qx, _qy: (qx >= 0).all(axis=-1),
+    "y's codes are all 0 or less": lambda _qx, qy: (qy <= 0).all(axis=-1),
+    "y's element 31 is zero": lambda _qx, qy: qy[..., 31] == 0,
+    "any of x's codes is zero": lambda qx, _qy: (qx == 0).any(axis=-1),
+    "x's codes are those of y": lambda qx, qy: (qx == qy).all(axis=-1),
+    "the greatest magnitude of x's codes is 2 or less": lambda qx, _qy: np.abs(qx).max(axis=-1) < 3,
 }
-"""Which blocks are left out, by the value that the fact names."""
+"""Which blocks are left out, by the condition that is said."""
 
 
 def _rows() -> list[tuple[Array, Array]]:
-    """Return pairs of rows in which some blocks have zeros, or codes that add up to zero."""
+    """Return pairs of rows whose blocks meet conditions: zeros, sums of zero, one sign, codes alike."""
     rng = dot_rows.generator("block-values")
     pairs = []
     for _ in range(30):
@@ -36,24 +45,58 @@ def _rows() -> list[tuple[Array, Array]]:
         side, block = rng.integers(2), rng.integers(6)
         codes[side, block, 31] = 0
         codes[side, block, 31] = np.clip(-codes[side, block].sum(), -128, 127)
+        which = rng.permutation(6)
+        codes[0, which[0]], codes[1, which[1]] = np.abs(codes[0, which[0]]), -np.abs(codes[1, which[1]])
+        codes[1, which[2]], codes[0, which[3]] = codes[0, which[2]], np.clip(codes[0, which[3]], -2, 2)
         scales = np.ldexp(1.0, rng.integers(-3, 4, (2, 6)))
         pairs.append((dot_rows.blocks(scales[0], codes[0]), dot_rows.blocks(scales[1], codes[1])))
     return pairs
 
 
-@pytest.mark.parametrize("name", LEFT_OUT)
-def test_blocks_that_are_taken_for_zeros(name: str) -> None:
+def _failing(products: Callable[[Array, Array], Array]) -> tuple[Probe, list[Failure]]:
+    probe = probe_of(Kernel({DOT: Steps(products=products)}))
+    return probe, failed((calls.dot(*pair) for pair in _rows()), probe)
+
+
+@pytest.mark.parametrize("words", LEFT_OUT)
+def test_blocks_that_are_taken_for_zeros(words: str) -> None:
     """The fact names what is asked instead of whether all codes are zero, and explains every failed call."""
 
     def products(qx: Array, qy: Array) -> Array:
-        skipped = LEFT_OUT[name](qx, qy)[..., np.newaxis]
+        skipped = np.asarray(LEFT_OUT[words](qx.astype(np.int64), qy.astype(np.int64)))[..., np.newaxis]
         return np.asarray(np.where(skipped, 0, plain.products(qx, qy)))
 
-    probe = probe_of(Kernel({DOT: Steps(products=products)}))
-    failures = failed((calls.dot(*pair) for pair in _rows()), probe)
+    probe, failures = _failing(products)
     (fact,) = dot_facts(DOT, {1: failures}, probe, SECONDS)
-    assert (fact.fact, fact.where["values"], fact.where["blocks"]) == ("block-affects-others", [name], "own")
-    assert fact.sentence.endswith("it is left out.")
+    assert (fact.fact, fact.sentence) == ("block-skipped", f"A block is not counted where {words}.")
+    assert len(fact.explained(failures)) == len(failures) > 0
+
+
+def test_parts_of_blocks_that_are_taken_for_zeros() -> None:
+    """Of every 16 elements it is asked whether one is negative."""
+
+    def products(qx: Array, qy: Array) -> Array:
+        is_counted = np.repeat((qx.reshape(-1, 2, 16) < 0).any(axis=-1), 16, axis=-1)
+        return np.asarray(plain.products(qx, qy) * is_counted.reshape(qx.shape))
+
+    probe, failures = _failing(products)
+    (fact,) = dot_facts(DOT, {1: failures}, probe, SECONDS)
+    assert fact.sentence == (
+        "Of every 16 elements of a block none is counted where, of these 16, x's codes are all 0 or more."
+    )
+    assert len(fact.explained(failures)) == len(failures) > 0
+
+
+def test_a_condition_that_has_no_words() -> None:
+    """It is said that codes decide, and no more; the calls that it explains are predicted by the kernel."""
+
+    def products(qx: Array, qy: Array) -> Array:
+        is_counted = qx[..., :1] != qx[..., 31:]
+        return np.asarray(plain.products(qx, qy) * is_counted)
+
+    probe, failures = _failing(products)
+    (fact,) = dot_facts(DOT, {1: failures}, probe, SECONDS)
+    assert (fact.fact, fact.where) == ("block-skipped", {"by": "codes"})
     assert len(fact.explained(failures)) == len(failures) > 0
 
 

@@ -93,6 +93,21 @@ def _half(y: Array) -> Array:
     return np.asarray(y.astype(np.float16), F32)
 
 
+_BIAS = F32(2**23 + 128)
+"""What turns a byte into a float by its bits."""
+
+
+def _upper(v: Array, added: int = 0) -> Array:
+    """Return the upper sixteen bits of floats, to whose bits something was added."""
+    return ((v.view(np.uint32) + np.uint32(added)) & np.uint32(0xFFFF0000)).view(F32)
+
+
+def _half_below(v: Array) -> Array:
+    with np.errstate(over="ignore"):
+        h = v.astype(np.float16)
+    return np.asarray((h.view(np.uint16) - (np.abs(h.astype(F32)) > np.abs(v))).view(np.float16), F32)
+
+
 def _small(d: Array) -> Array:
     return np.asarray(np.abs(d) < 2.0**-14)
 
@@ -231,6 +246,36 @@ FOUND: dict[str, tuple[Change, dict[str, str]]] = {
         lambda _y, d, q, _b: _borrowed(d) * q,
         {"scale-read": "The scale's low byte is added to the high one as a signed number."},
     ),
+    "a scale in bfloat16": (
+        lambda _y, d, q, _b: _upper(d) * q,
+        {"scale-read": "The scale is cut off to 8 significant bits (bfloat16)."},
+    ),
+    "bfloat16 with its ties down": (
+        lambda y, _d, _q, _b: _upper(y, 0x7FFF),
+        {"product": "The product is rounded, halves toward zero, to 8 significant bits (bfloat16)."},
+    ),
+    "a half cut off": (
+        lambda y, _d, _q, _b: _half_below(y), {"product": "The product is cut off to a half."},
+    ),
+    "a scale in fixed point": (
+        lambda _y, d, q, _b: np.rint(d * F32(2.0**16)) * q / F32(2.0**16) + F32(0),
+        {"product": "The scale is rounded to a multiple of 2^-16, and multiplied as an integer."},
+    ),
+    "a number added to codes": (
+        lambda _y, d, q, _b: d.astype(np.float64) * (q + _BIAS) - d * _BIAS,
+        {"product": "8388736 is added to the code, and 8388736 · scale, rounded to float32, is subtracted"},
+    ),
+    "a number that is taken off exactly": (
+        lambda _y, d, q, _b: d * (q + F32(128)) - d * F32(128), {"product": "Zeros come out as +0, whatever"},
+    ),
+    "a table by twelve bits": (
+        lambda _y, d, q, _b: d[_first_of_run(d.astype(np.float16).view(np.uint16) & 0xFFF)] * q,
+        {"place-scale-of": "The scale is that of the first of adjacent blocks with scales of the same bits"},
+    ),
+    "a table of zeros first": (
+        lambda y, d, _q, _b: np.where(np.logical_and.accumulate(d == 0), F32(0), y),
+        {"output-constant": "Where the scale and all before it in the row are 0: +0 is written."},
+    ),
     "a borrow": (
         lambda _y, d, q, _b: d * (q - np.where(LANES % 4 == 0, 0, np.roll(q, 1, axis=1) < 0)),
         {"code-read": "In elements 1 to 3, 5 to 7, 9 to 11, 13 to 15, 17 to 19, 21 to 23, 25 to 27, 29 to"},
@@ -253,25 +298,34 @@ def test_what_is_otherwise(name: str) -> None:
 
 
 class _Keeping(_Changed):
-    """Keeps the last scale, over calls too, while the low byte of a scale's half is the same."""
+    """Keeps the last scale, over calls too, while a key of the scale is the same."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: Callable[[Array], Array]) -> None:
         super().__init__(lambda _y, d, q, _b: self._of(d) * q)
+        self._key = key
         self._kept = np.zeros((1, 1), F32)
 
     def _of(self, d: Array) -> Array:
         every = np.concatenate([self._kept, d])
-        used = every[_first_of_run(every.astype(np.float16).view(np.uint16) & 0xFF)]
+        used = every[_first_of_run(self._key(every))]
         self._kept = used[-1:]
         return used[1:]
 
 
-def test_what_goes_on_in_the_next_call() -> None:
-    """A scale that is kept while one byte of it is the same is found, and that calls do not end it."""
-    (fact,), failed = facts_about(DEQUANTIZE, _Keeping)
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        (lambda d: d.astype(np.float16).view(np.uint16) & 0xFF, "a scale of the same low byte"),
+        (lambda d: d, "an equal scale"),
+        (np.abs, "a scale of the same magnitude"),
+    ],
+)
+def test_what_goes_on_in_the_next_call(key: Callable[[Array], Array], words: str) -> None:
+    """A scale that is kept while something of it is the same is found, and that calls do not end it."""
+    (fact,), failed = facts_about(DEQUANTIZE, lambda: _Keeping(key))
     assert fact.sentence == (
-        "The scale is that of the first of adjacent blocks with a scale of the same low byte; the last block "
-        "of the call before is one of them."
+        f"The scale is that of the first of adjacent blocks with {words}; the last block of the call "
+        "before is one of them."
     )
     assert (fact.where["over_calls"], fact.rule) == (True, "Q8A8-ENV-2")
     assert len(fact.explained(failed)) == len(failed) > 0

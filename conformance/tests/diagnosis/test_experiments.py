@@ -221,7 +221,7 @@ OTHERS: dict[str, tuple[Steps, str, dict[str, object]]] = {
     "fixed-point": (
         Steps(scale_product=lambda dx, dy: (dx * dy * np.float32(65536)).astype(int) / np.float32(65536)),
         "scale-product",
-        {"as": "fixed-point-16"},
+        {"of": "product", "unit": -16, "by": "cut"},
     ),
     "scales-added": (
         Steps(scale_product=lambda dx, dy: dx + dy),
@@ -230,8 +230,8 @@ OTHERS: dict[str, tuple[Steps, str, dict[str, object]]] = {
     ),
     "scale-kept": (
         Steps(scale_product=_kept_while_x_is_the_same),
-        "block-affects-others",
-        {"values": ["same-scale-of-x"], "blocks": "own", "y_scale": "b - 1"},
+        "scale-product",
+        {"kept": "product", "kept_under": "x's scale"},
     ),
     "small-products-skipped": (
         Steps(scale_product=lambda dx, dy: np.where(dx * dy < 2.0**-33, 0, dx * dy)),
@@ -251,7 +251,7 @@ OTHERS: dict[str, tuple[Steps, str, dict[str, object]]] = {
     "fixed-point-64": (
         Steps(total=lambda _of, sums, d: np.float32(_in_64_bits(sums * d.astype(float)))),
         "term-rounded",
-        {"unit": -32, "by": "rounded", "width": 64, "overflow": "least"},
+        {"unit": -32, "by": "rounded", "limit": 31, "overflow": "least"},
     ),
     "fixed-point-at-the-end": (
         Steps(
@@ -331,6 +331,11 @@ KEYS: dict[str, Callable[[Array, Array], Array]] = {
     "sum": np.add,
     "difference": np.subtract,
 }
+UNDER = {
+    "xor": "the exclusive or of x's bits and y's",
+    "sum": "the sum of their bits",
+    "difference": "the difference of their bits",
+}
 
 
 @pytest.mark.parametrize("name", KEYS)
@@ -345,9 +350,8 @@ def test_scales_that_are_kept_while_a_key_of_both_is_the_same(name: str) -> None
     )
     failures = failed((calls.dot(*pair) for pair in rows), probe)
     (fact,) = dot_facts(DOT, {1: failures}, probe, SECONDS)
-    assert fact.fact == "block-affects-others"
-    expected = {"values": [f"same-{name}-of-scales"], "blocks": "own", "x_scale": "b - 1", "y_scale": "b - 1"}
-    assert {key: fact.where[key] for key in expected} == expected
+    assert fact.fact == "scale-product"
+    assert fact.where == {"kept": "product", "kept_under": UNDER[name], "across_calls": False}
     assert len(fact.explained(failures)) == len(failures) > 0
 
 

@@ -54,7 +54,8 @@ def test_every_fact_has_a_sentence() -> None:
     here = Path(dots.__file__).parent
     kinds = [path for path in here.parent.glob("*/*.py") if path.parent != here]
     rest = [*kinds, *Path(reveal.__file__).parent.rglob("*.py")]
-    rest += [Path(side_effects.__file__), here / "side_effects.py", here / "turns.py"]
+    rest += [Path(side_effects.__file__), here.parent / "deaths.py"]
+    rest += [here / "side_effects.py", here / "turns.py"]
     other = "\n".join(path.read_text(encoding="utf-8") for path in rest)
     assert set(re.findall(r'Difference\(\s*"([a-z-]+)"', other)) <= {*OTHER_FACTS, *FACTS}
     assert [slug for slug in OTHER_FACTS if f'"{re.sub("^(place|value)-", "", slug)}' not in other] == []

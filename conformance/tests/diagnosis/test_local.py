@@ -141,7 +141,7 @@ KERNELS = {
         DOT_REAL,
         Steps(scale_product=lambda dx, dy: dx * np.trunc(dy * np.float32(65536)) / np.float32(65536)),
         "scale-read",
-        "Y's scales below 2^-6 are cut to a multiple of 2^-16.",
+        "Y's scale is cut to a multiple of 2^-16.",
     ),
     "complement-in-the-last-octet": (
         DOT,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from q8a8 import layout
 from q8a8.abi import Reference
+from q8a8.matmul import mul_mat
 from q8a8.quantize import quantize_row
 from q8a8_conformance.diagnosis.products.dots import dot_facts_of_products
 from q8a8_conformance.diagnosis.products.judged import jointly
@@ -110,6 +111,109 @@ class _SkipsAndLosesColumns(_Skips):
         """Multiply, and double."""
         super().mul_mat_q8_a8(m, n, k, w, x, out)
         out[: m * n].reshape(n, m)[x[: n * k].reshape(n, k).any(axis=1), -1] *= 2
+
+
+class Part(Reference):
+    """A kernel that makes some outputs by a step of a dot product's mutant.
+
+    Parameters
+    ----------
+    step
+        Returns the dot products [n, m] of rows of blocks w [m, nb] and x [n, nb].
+    where
+        Returns in which outputs, by m and n: bool [n, m].
+    """
+
+    def __init__(self, step: Callable[[Array, Array], Array], where: Callable[[int, int], Array]) -> None:
+        super().__init__()
+        self._step, self._where = step, where
+
+    def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        """Multiply, some outputs otherwise."""
+        super().mul_mat_q8_a8(m, n, k, w, x, out)
+        if not k:
+            return
+        blocks, rows = layout.as_blocks(w[: m * k // 32 * 34]), quantize_row(x[: n * k].reshape(n, k))
+        other = self._step(blocks.reshape(m, -1), rows.reshape(n, -1))
+        out[: m * n] = np.where(self._where(m, n), other, out[: m * n].reshape(n, m)).reshape(-1)
+
+
+def _by_products(products: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
+    """Return the dot products whose products of codes are these."""
+
+    def step(w: Array, x: Array) -> Array:
+        out = np.zeros((len(x), len(w)))
+        for i, j in np.ndindex(out.shape):
+            sums = products(w[j]["weight_qs"], x[i]["weight_qs"]).sum(axis=1)
+            out[i, j] = (sums * _scales(w[j]) * _scales(x[i])).sum()
+        return out
+
+    return step
+
+
+def _scales(rows: Array) -> Array:
+    return np.asarray(rows["weight_scale"].astype(np.float64))
+
+
+def _signs_of_x(w: Array, x: Array) -> Array:
+    """Return |x| times w with x's sign, in int8."""
+    return np.asarray(np.abs(x.astype(int)) * (w * np.sign(x)).astype(np.int8))
+
+
+def _unsigned_w(w: Array, x: Array) -> Array:
+    return np.asarray(w.view(np.uint8).astype(int) * x)
+
+
+def _scale_product_as_half(w: Array, x: Array) -> Array:
+    sums = np.einsum("mbe,nbe->nmb", w["weight_qs"].astype(np.int64), x["weight_qs"].astype(np.int64))
+    with np.errstate(over="ignore"):
+        scales = (_scales(x)[:, np.newaxis] * _scales(w)).astype(np.float16).astype(np.float64)
+    return np.asarray((sums * scales).sum(axis=2))
+
+
+SIGN = "|x| is multiplied by w with x's sign, and -128 negated in int8 stays -128 (a code of w)."
+
+
+@pytest.mark.parametrize(
+    ("step", "where", "sentence"),
+    [
+        (
+            _by_products(_signs_of_x),
+            lambda m, n: np.full((n, m), n == 1),
+            f"In all outputs where n = 1: {SIGN}",
+        ),
+        (
+            _by_products(_unsigned_w),
+            lambda m, n: np.zeros((n, m)) + np.arange(m) >= m // 4 * 4,
+            "In outputs in the columns beyond a multiple of 4: w's codes are read as unsigned.",
+        ),
+        (
+            _scale_product_as_half,
+            lambda m, n: np.full((n, m), n < 4),
+            "In all outputs where n <= 3: the product of the scales is rounded to a half.",
+        ),
+    ],
+)
+def test_how_some_outputs_are_made(
+    step: Callable[[Array, Array], Array], where: Callable[[int, int], Array], sentence: str
+) -> None:
+    """A step that some outputs make otherwise is found as that of a dot product is."""
+    session, failures = InProcessSession(lambda: Part(step, where), [MUL_MAT]), []
+    for m, n, nb in ((5, 1, 1), (3, 1, 4), (9, 3, 2), (7, 5, 3)):
+        rng = np.random.default_rng(m)
+        codes = rng.choice([-128, 127, 5, -90], (m, nb, 32)).astype(np.int8)
+        x = rng.integers(-127, 128, (n, nb, 32)).astype(np.float32)
+        x[..., 0] = 127
+        x *= 2.0 ** -rng.integers(8, 11, (n, nb, 1))
+        w = layout.pack((1365 * 2.0 ** -rng.integers(18, 21, (m, nb))).astype(np.float16), codes)
+        call = product_call(w, x.reshape(n, -1))
+        got = tuple(bytes(out) for out in session.call(call).outputs)
+        expected = (mul_mat(w, x.reshape(n, -1)).astype("<f4").tobytes(),)
+        if got != expected:
+            failures.append(Failure(call, got, expected))
+    (fact,) = dot_facts_of_products(session, failures)
+    assert (fact.sentence, fact.rule) == (sentence, "Q8A8-MUL-5")
+    assert fact.explained(failures) == failures
 
 
 def test_two_mistakes_in_one_call() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,6 +123,38 @@ def _scales_apart(right: Array, w: Side, x: Side) -> Array:
     return terms_of(w, (x[0], scales))
 
 
+def _scaled_once(at: Callable[[Array, int], Array], right: Array, w: Side, x: Side) -> Array:
+    del right
+    nb = x[1].shape[1]
+    of = at(np.arange(nb), nb)
+    return terms_of((w[0], w[1][:, of]), (x[0], x[1][:, of]))
+
+
+def _corrected_once(at: Callable[[Array, int], Array], right: Array, w: Side, x: Side) -> Array:
+    nb = x[1].shape[1]
+    of = at(np.arange(nb), nb)
+    own, others = x[1][:, np.newaxis] * w[1], x[1][:, np.newaxis, of] * w[1][:, of]
+    return np.asarray(right + 128 * w[0].sum(axis=2, dtype=np.int64) * (own - others))
+
+
+def _last_of_pair(b: Array, nb: int) -> Array:
+    return np.asarray(np.minimum(b | 1, nb - 1))
+
+
+def _last_of_four(b: Array, nb: int) -> Array:
+    return np.asarray(np.minimum(b | 3, nb - 1))
+
+
+def _first_of_third(b: Array, nb: int) -> Array:
+    return np.asarray(b - b % -(-nb // 3)) if nb > 6 else b
+
+
+SCALED = "take the scales of block"
+CORRECTED = (
+    "have 128 added to the codes of x, and 128 times the sum of w's codes taken off under the scales of block"
+)
+
+
 def _two_mistakes(right: Array, w: Side, x: Side) -> Array:
     m, nb = right.shape[1:]
     start = max(m - m % 8, 1)
@@ -130,9 +163,35 @@ def _two_mistakes(right: Array, w: Side, x: Side) -> Array:
     return right
 
 
+def _overwritten(right: Array, w: Side, x: Side) -> Array:
+    rows, nb = np.maximum(np.arange(len(right)) - 1, 0), right.shape[2]
+    found = terms_of(w, (x[0], x[1][rows]))
+    found[..., : 8 if nb > 8 else 0] = 0
+    return found
+
+
 @pytest.mark.parametrize(
     ("change", "sentences"),
     [
+        (
+            _overwritten,
+            [
+                "Every block up to block 7 where nb >= 9 is not counted.",
+                "All outputs take the scales of row i - 1 of x.",
+            ],
+        ),
+        (
+            partial(_scaled_once, _last_of_four),
+            [f"All outputs {SCALED} min(b - b % 4 + 3, nb - 1) of w and x."],
+        ),
+        (
+            partial(_scaled_once, _first_of_third),
+            [f"All outputs where nb >= 7 {SCALED} b - b % s, with s = nb / 3 rounded up, of w and x."],
+        ),
+        (
+            partial(_corrected_once, _last_of_pair),
+            [f"All outputs {CORRECTED} min(b - b % 2 + 1, nb - 1), not of their own."],
+        ),
         (
             _overlapping,
             ["Outputs in the columns from m - 8 to the last multiple of 8, exclusive are doubled."],

@@ -55,6 +55,8 @@ def _failures(added: Callable[[Array, Array], Array]) -> tuple[InProcessSession,
 OF_W = "128 is added to the codes of w, and what is taken off for it, 128 times the sum of x's codes,"
 OF_X = "128 is added to the codes of x, and what is taken off for it, 128 times the sum of w's codes,"
 
+LEFT = "128 times the sum of w's codes is added."
+
 
 @pytest.mark.parametrize(
     ("added", "sentence"),
@@ -70,6 +72,10 @@ OF_X = "128 is added to the codes of x, and what is taken off for it, 128 times 
         (
             lambda w, x: 128 * (x - w),
             "128 is added to the codes of w, and 128 times the sum of w's codes is taken off, not of x's.",
+        ),
+        (
+            lambda w, _x: 128 * w * (np.arange(w.shape[1]) >= w.shape[1] - w.shape[1] % 2),
+            f"In the blocks beyond a multiple of 2, x's codes are taken for 128 more: {LEFT}",
         ),
     ],
 )

@@ -12,6 +12,8 @@ from q8a8 import layout
 from q8a8.abi import Reference
 from q8a8.matmul import mul_mat
 from q8a8.recipe import quantize_blocks
+from q8a8_conformance.diagnosis.facts import left_of
+from q8a8_conformance.diagnosis.products.experiments import facts_of_products
 from q8a8_conformance.diagnosis.products.places import place_facts
 from q8a8_conformance.diagnosis.products.shared import amax_facts
 from q8a8_conformance.diagnosis.products.words import KINDS
@@ -21,6 +23,8 @@ from q8a8_conformance.inputs import mul_mat_rows
 from q8a8_conformance.inputs.calls import MUL_MAT, float_bytes
 from q8a8_conformance.inputs.calls import mul_mat as product_call
 from q8a8_conformance.results.observations import Failure
+
+from .product_calls import failed_products
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -342,6 +346,31 @@ class TailOfColumns(Multiplied):
         return np.asarray(found.sum(axis=2))
 
 
+class EdgesOverwritten(Multiplied):
+    """A kernel whose edges of tiles of four by four keep the last panel of four blocks alone."""
+
+    def change(self, w: Array, x: Array) -> Array:
+        """Multiply, and leave blocks out."""
+        found = terms(w, x)
+        i, j = np.indices(found.shape[:2])
+        edge = (i >= len(x) - len(x) % 4) | (j >= len(w) - len(w) % 4)
+        found[..., : (found.shape[2] - 1) // 4 * 4][edge] = 0
+        return np.asarray(found.sum(axis=2))
+
+
+class Overlapping(Multiplied):
+    """A kernel whose last tile of four rows by eight columns is moved back, and added to the one before."""
+
+    def change(self, w: Array, x: Array) -> Array:
+        """Multiply, and add again."""
+        out, (n, m) = terms(w, x).sum(axis=2), (len(x), len(w))
+        if n > 4 and n % 4:
+            out[n - 4 : n - n % 4] *= 2
+        if m > 8 and m % 8:
+            out[:, m - 8 : m - m % 8] *= 2
+        return np.asarray(out)
+
+
 class Pairs(Reference):
     """A kernel in which pairs of rows of x share the amax of each block."""
 
@@ -386,7 +415,32 @@ class Pairs(Reference):
 def test_mistakes_of_tiles(kernel: type[Reference], kind: str, sentence: str) -> None:
     """What tiles, strides and sums that are not reset do wrong is said of products of any shape."""
     few = ((3, 1, 4), (5, 7, 1), (9, 17, 3), (17, 9, 5), (4, 6, 2), (2, 3, 8))
-    (fact,), failures = measured(kernel, (*few, (2, 1300, 1), (1300, 2, 1)))
+    (fact,), failures = measured(kernel, (*few, (2, 1300, 1), (1300, 2, 1), (1, 30_000, 1)))
     assert (fact.fact, fact.sentence) == (kind, sentence)
+    assert fact.explained(failures) == failures
+    assert fact.evidence
+
+
+def test_edges_of_either_side() -> None:
+    """What happens at the edges of rows and of columns is two laws: of columns, and of rows."""
+    session = InProcessSession(EdgesOverwritten, [MUL_MAT])
+    failures = failed_products(session, ((5, 7, 5), (9, 8, 6), (8, 9, 9), (4, 6, 5), (10, 3, 12)))
+    facts = facts_of_products(session, failures)
+    lost = "every block before the last group of 4 or fewer is not counted."
+    assert {fact.sentence for fact in facts} == {
+        f"In outputs in the {side} beyond a multiple of 4, {lost}" for side in ("columns", "rows")
+    }
+    assert not left_of(failures, facts)
+
+
+def test_tiles_that_overlap_on_both_sides() -> None:
+    """What is added again by row and by column is added four times where both overlap."""
+    session = InProcessSession(Overlapping, [MUL_MAT])
+    failures = failed_products(session, ((9, 7, 2), (10, 9, 1), (8, 5, 3), (12, 4, 2)))
+    (fact,) = facts_of_products(session, failures)
+    assert fact.sentence == (
+        "Outputs in the columns from m - 8 to the last multiple of 8, exclusive are doubled, those in the "
+        "rows from n - 4 to the last multiple of 4, exclusive doubled, and those in both counted 4 times."
+    )
     assert fact.explained(failures) == failures
     assert fact.evidence

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from q8a8 import layout
 from q8a8.abi import Reference
 from q8a8.matmul import mul_mat
+from q8a8_conformance.diagnosis.products.experiments import facts_of_products
 from q8a8_conformance.diagnosis.products.varying import varying_facts
 from q8a8_conformance.diagnosis.products.wrapped import wrapped_facts
 from q8a8_conformance.faults.in_process import InProcessSession
@@ -64,6 +65,34 @@ def test_an_offset_in_sixteen_bits(
     assert fact.explained(failures) == failures
 
 
+def _wraps_in_tiles(tile: int) -> type[Reference]:
+    class Wraps(Reference):
+        """A kernel that keeps the distance of two rows of w, in elements, in sixteen bits."""
+
+        def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+            """Multiply what is read there."""
+            size = k // 32 * 34
+            within = np.arange(m) % (tile or m)
+            begins = ((np.arange(m) - within) * k + within * (k % 65536)) // 32 * 34
+            taken = np.concatenate([w[at : at + size] for at in begins]) if m else w[:0]
+            matrix = layout.as_blocks(taken.tobytes()).reshape(m, k // 32)
+            out[: m * n] = mul_mat(matrix, x[: n * k].reshape(n, k)).reshape(-1)
+
+    return Wraps
+
+
+@pytest.mark.parametrize(("tile", "of"), [(0, ""), (4, " in a tile of 4")])
+def test_a_distance_in_sixteen_bits(tile: int, of: str) -> None:
+    """The distance of two rows is told from a row's offset, which may be as large where rows are shorter."""
+    session = InProcessSession(_wraps_in_tiles(tile), [MUL_MAT])
+    failures = failed_products(session, [(40, 1, 61), (3, 2, 2050), (6, 1, 2050)])
+    assert len(failures) == 2
+    (fact,) = wrapped_facts(session, failures)
+    assert fact.sentence.startswith(f"The distance of two rows of w{of}, k elements, is kept in 16 bits")
+    assert fact.where["tile"] == tile
+    assert fact.explained(failures) == failures
+
+
 class DoesNotWait(Reference):
     """A kernel whose first thread reads rows of x before the second one has written them."""
 
@@ -91,6 +120,24 @@ def test_threads_that_do_not_wait() -> None:
     (fact,) = varying_facts(session, failures)
     assert (fact.fact, fact.rule) == ("depends-on-more-than-inputs", "Q8A8-ENV-2")
     assert fact.where == {"rows": "second", "columns": "first", "least": 65536}
+    assert fact.explained(failures) == failures
+
+
+class Zero(Reference):
+    """A kernel all of whose outputs are zeros, of either sign."""
+
+    def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
+        """Multiply, and by 0."""
+        super().mul_mat_q8_a8(m, n, k, w, x, out)
+        out[: m * n] *= 0
+
+
+def test_zeros() -> None:
+    """That every output is a zero is said as such, and not as what makes activations zeros."""
+    session = InProcessSession(Zero, [MUL_MAT])
+    failures = failed_products(session, [(5, 3, 2), (8, 1, 3)])
+    (fact,) = facts_of_products(session, failures)
+    assert fact.sentence == "Every output is a zero, whatever the rows hold."
     assert fact.explained(failures) == failures
 
 

@@ -79,13 +79,20 @@ class Compares(Reference):
     """A kernel that keeps x for the next call of an x with the same first block."""
 
     held: tuple[tuple[int, int, bytes], Array] | None = None
+    compared = 32
 
     def mul_mat_q8_a8(self, m: int, n: int, k: int, w: Array, x: Array, out: Array) -> None:
         """Multiply by what is kept."""
-        key = n, k, x[:32].tobytes()
+        key = n, k, x[: self.compared].tobytes()
         if self.held is None or self.held[0] != key:
             self.held = key, x.copy()
         super().mul_mat_q8_a8(m, n, k, w, self.held[1], out)
+
+
+class ComparesOne(Compares):
+    """The same, of an x with the same first element."""
+
+    compared = 1
 
 
 class Pads(Reference):
@@ -165,6 +172,10 @@ class Forgets(Reference):
         (
             Compares,
             [f"The quantized values of x {BEFORE} where n, k and the first block of x are the same."],
+        ),
+        (
+            ComparesOne,
+            [f"The quantized values of x {BEFORE} where n, k and the first element of x are the same."],
         ),
         (Pads, [PADDING]),
         (NotReset, [COLUMN]),

@@ -21,6 +21,8 @@ from q8a8_conformance.inputs import blocks, calls, dot_rows
 from q8a8_conformance.inputs.calls import ACTIVATION, DEQUANTIZE, QUANTIZERS
 from q8a8_conformance.results.observations import Failure
 
+from .dot_calls import Replayed
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -133,7 +135,7 @@ def facts_about(function: str, make: Callable[[], Kernel]) -> tuple[list[Fact], 
     kernel = make()
     results = [(call, replay(kernel, call), right) for call, right in made(function)]
     failed = [Failure(*result) for result in results if result[1] != result[2]]
-    session = InProcessSession(make, FUNCTIONS)
+    session = Replayed(make)
     if function == DEQUANTIZE:
         return dequantizer_facts(session, failed), failed
     return quantizer_facts(session, function, failed), failed

@@ -121,6 +121,15 @@ def _estimated(amax: Array, _d: Array, h: Array) -> Array:
     return np.where(h == 0, F32(0), np.where(whole, step, F32(127) / size))
 
 
+def _twice(one: int) -> Steps:
+    """Return a rounding to a multiple of 1 / one, and then to an integer."""
+    return Steps(to_integer=lambda v: plain.to_integer(np.rint(v * F32(one)) / F32(one)))
+
+
+def _in_fixed_point(amax: Array, d: Array, h: Array) -> Array:
+    return np.asarray(np.rint(plain.inverse(amax, d, h) * F32(65536)) / F32(65536))
+
+
 LAWS: dict[str, tuple[str, Callable[[], Kernel], str, dict[str, Any], str]] = {
     "running": (
         ROW, _row(_of_groups(4, np.maximum.accumulate)), "amax-of", {"blocks": "running", "group": 4},
@@ -167,6 +176,20 @@ LAWS: dict[str, tuple[str, Callable[[], Kernel], str, dict[str, Any], str]] = {
     "negative-elements": (
         ROW, _row(_otherwise(lambda x, _amax: x < 0, np.rint)), "value-recipe", {"values": "negative"},
         "Halves are rounded to the even integer, of negative elements alone.",
+    ),
+    "fixed-point": (
+        ROW, _row(_twice(16)), "value-rounding", {"first": "fixed-4-nearest"},
+        ("The product x · inv is rounded to a multiple of 1/16 first, and then to an integer, halves away "
+         "from zero."),
+    ),
+    "a vector in fixed point": (
+        ACTIVATION, lambda: Kernel({ACTIVATION: _twice(256)}), "value-rounding", {"first": "fixed-8-nearest"},
+        ("The product x · inv is rounded to a multiple of 1/256 first, and then to an integer, halves away "
+         "from zero."),
+    ),
+    "inverse-in-fixed-point": (
+        ROW, _row(Steps(inverse=_in_fixed_point)), "value-precision", {"number": "inverse"},
+        "The inverse 127 / amax is rounded to a multiple of 2^-16.",
     ),
     "ties-of-normal-halves": (
         ROW, _row(Steps(to_half=_ties_up)), "value-recipe", {"values": "normal-scale"},

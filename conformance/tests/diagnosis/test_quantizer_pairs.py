@@ -222,9 +222,9 @@ LAWS: dict[str, tuple[str, Callable[[], Kernel], list[tuple[str, dict[str, Any],
          "A block is zero, where elements 0, 8, 16, 24 are all zero."),
     ]),
     "bias": (ROW, lambda: Kernel({ROW: Steps(to_integer=_biased)}), [
-        ("value-rounding", {"rounding": "floor-bias-128"},
-         ("Codes are floor(x · inv + 128.5) - 128, with the sum in float32: halves of negative products go "
-          "up, and so does what the sum rounds up to a half.")),
+        ("step", {"step": "rounding", "value": "offset-add-half"},
+         ("Codes are x · inv + 128.5 in float32 without its fraction, less 128: halves go up, and so does "
+          "what the sum rounds to a half.")),
     ]),
 }  # fmt: skip
 """What a quantizer does: the facts, their parameters, and their sentences."""

@@ -99,7 +99,35 @@ class _LoadsRounded(Kernel):
 
 def test_addresses_of_blocks() -> None:
     """Where a block is read is a matter of its address, not of its number."""
-    facts, failures = facts_about(DOT, _LoadsRounded())
+    facts, failures = facts_about(DOT, _LoadsRounded(), is_placed=True)
     sentences = [fact.sentence for fact in facts]
     assert sentences == ["The codes of x are read from their address rounded down to a multiple of 8."]
     assert facts[0].explained(failures) == failures
+
+
+class _AlignedAsX(Kernel):
+    """Shifts y's codes into place by what is left over of the address of x's."""
+
+    def ggml_vec_dot_q8_a8_q8_a8(
+        self, n: int, s: Array, bs: int, vx: Array, bx: int, vy: Array, by: int, nrc: int
+    ) -> None:
+        """Copy the bytes that are read to where they belong, and multiply."""
+        held = np.concatenate([np.zeros(32, vy.dtype), vy, np.zeros(32, vy.dtype)])
+        for number, place in enumerate((0, 1, bs, bs + 1)[: nrc**2]):
+            of_x, of_y = number % nrc * bx, number // nrc * by
+            x, y = vx[of_x:][: n // 32 * 34], vy[of_y:][: n // 32 * 34].copy()
+            for own in range(2, n // 32 * 34, 34):
+                far = (vx.ctypes.data + of_x + own) % 16 - (vy.ctypes.data + of_y + own) % 16
+                y[own : own + 32] = held[32 + of_y + own + far :][:32]
+            super().ggml_vec_dot_q8_a8_q8_a8(n, s[place:], 0, x, 0, y, 0, 1)
+
+
+def test_addresses_of_the_other_row() -> None:
+    """Where the rows lie alike all is right; else it is said whose address is taken."""
+    facts, failures = facts_about(DOT, _AlignedAsX(), is_placed=True)
+    (fact,) = facts
+    assert fact.sentence == (
+        "The codes of y are read from their address rounded down to a multiple of 16, plus the remainder of "
+        "the codes of x, not of their own."
+    )
+    assert fact.explained(failures) == failures

@@ -250,6 +250,13 @@ def test_reads_outside() -> None:
     assert written is not None
     assert (written.fact, written.rule) == ("written-outside", "Q8A8-MEM-2")
     assert written.sentence == "Bytes before the start of y are written where nb % 4 = 3."
+    two_rows = calls.with_options(call_of(DOT, 3, 2), Option.GUARD_AFTER)
+    of_two = of_reach(
+        [(two_rows, text.format("read", "vy", "after its end"))],
+        lambda call: None if call.nrc == 2 else Result(NO_FAULTS, "", ()),
+    )
+    assert of_two is not None
+    assert of_two.sentence == "With nrc = 2: bytes after the end of vy are read."
     assert of_reach([(guarded, "no answer")], ask) is None
     assert of_reach([(calls.with_options(call_of(DEQUANTIZE, 2), Option.GUARD_AFTER), text)], ask) is None
 

@@ -101,6 +101,26 @@ def _quads_in_halves(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
     return np.asarray(quads.sum(axis=1) * dx * dy)
 
 
+def _quads_one_by_one(of: Array) -> Array:
+    sums = np.zeros((len(of), 8), np.float16)
+    for product in np.moveaxis(of.reshape(-1, 8, 4), -1, 0).astype(np.float16):
+        sums = sums + product
+    return sums.astype(np.float64)
+
+
+def _quads_run_in_halves(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(_quads_one_by_one(qx * qy).sum(axis=1) * dx * dy)
+
+
+def _eights_in_pairs_of_halves(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
+    sums = (qx * qy).reshape(-1, 4, 8).astype(np.float16)
+    with np.errstate(over="ignore", invalid="ignore"):
+        while sums.shape[-1] > 1:
+            sums = sums[..., ::2] + sums[..., 1::2]
+        return np.asarray(sums.astype(np.float64).sum(axis=(1, 2)) * dx * dy)
+
+
 def _borrowed_of_even_elements(qx: Array, qy: Array, dx: Array, dy: Array) -> Array:
     of = qx * qy
     return np.asarray((of.sum(axis=1) - (of[:, ::2].sum(axis=1) < 0)) * dx * dy)
@@ -192,6 +212,24 @@ KERNELS: dict[str, tuple[Terms, set[str]]] = {
         {"x's negative codes that are no multiple of 16 are read as 16 more in odd elements."},
     ),
     "quads-in-halves": (_quads_in_halves, {"Sums of four consecutive products are rounded to a half."}),
+    "quads-run-in-halves": (
+        _quads_run_in_halves,
+        {
+            (
+                "Products, and sums of four consecutive products after each product that is added, "
+                "are rounded to a half."
+            )
+        },
+    ),
+    "eights-in-pairs-of-halves": (
+        _eights_in_pairs_of_halves,
+        {
+            (
+                "Products, and sums of eight consecutive products after each two that are added, "
+                "are rounded to a half."
+            )
+        },
+    ),
     "borrowed-of-even-elements": (
         _borrowed_of_even_elements,
         {"The sum of products of even elements is one less where it is negative."},
@@ -303,7 +341,8 @@ def test_each_is_a_fact(name: str) -> None:
     def result(_nrc: int, number: int, rows: list[Array]) -> float:
         x, y = own(number, rows)
         qx, qy = x["weight_qs"].astype(np.int64), y["weight_qs"].astype(np.int64)
-        return float(terms(qx, qy, scale(x), scale(y)).sum())
+        with np.errstate(invalid="ignore"):
+            return float(terms(qx, qy, scale(x), scale(y)).sum())
 
     facts, failures = facts_about(DOT, FourResults(result))
     assert {fact.sentence for fact in facts} == sentences

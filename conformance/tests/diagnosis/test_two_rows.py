@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 
 from q8a8_conformance.diagnosis.dots import dot_facts
 from q8a8_conformance.diagnosis.dots.arithmetic import of_signs
-from q8a8_conformance.diagnosis.dots.bench import Bench
+from q8a8_conformance.diagnosis.dots.bench import Bench, Measured, model_of
 from q8a8_conformance.diagnosis.dots.row_values import of_other_rows
+from q8a8_conformance.diagnosis.dots.together import needed
 from q8a8_conformance.faults.kernel import DOT
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.protocol.deadline import Deadline
@@ -160,8 +162,8 @@ KERNELS = {
     "kept-scale": (
         kept_scale,
         (
-            "Where x's scale of block b is that of block b - 1, "
-            "it keeps y's scale from the last block before of which that is not so."
+            "The product of both scales of a block is kept and used again for later blocks of the row whose "
+            "scales have the same key: x's scale."
         ),
     ),
     "last-chunk-alone": (
@@ -271,3 +273,31 @@ def test_time_that_is_up_is_no_error() -> None:
     probe = probe_of(FourResults(exchanged_scales))
     failures = {2: failed(sample(DOT, 2), probe)}
     assert dot_facts(DOT, failures, probe, seconds=0.0) == []
+
+
+SAID: tuple[str, dict[str, object], str, str, str, str] = (
+    "block-not-counted",
+    {},
+    "Q8A8-DOT-10",
+    "The last block is left out.",
+    "Count it.",
+    "",
+)
+
+
+def _but_last(nb: int, row: int, column: int) -> tuple[Array, Array]:
+    every = np.arange(nb - 1)
+    return every + row * nb, every + column * nb
+
+
+def test_what_both_show_is_one_fact() -> None:
+    """What two rows at a time show again is no fact of its own: each would take the other's calls."""
+    one = Measured(*SAID, function=DOT, changes={"blocks": _but_last})
+    again = replace(one, nrc=2)
+    call = calls.dot(*dot_rows.exact_pair(4))
+    outputs = tuple(np.float32(each.value).tobytes() for each in model_of([one]).predict(call))
+    wrong = [CallResult(call, outputs)]
+    assert needed([one, again], wrong) == [one]
+    other = Measured(*SAID, function=DOT, changes={"scale_product": lambda dx, dy: dx * dy * 2})
+    assert needed([one, other], wrong) == [one]
+    assert needed([one], wrong) == [one]

@@ -137,8 +137,7 @@ def test_what_is_wrong_of_rows_without_elements_fits_by_no_chance(monkeypatch: p
 
 def test_unexplained_dot(diagnosed: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same for a dot product: one block, one code each, scales of 1."""
-    for name in ("FACT_SECONDS", "ALL_SECONDS", "LEAST_SECONDS"):  # They find nothing anyhow.
-        monkeypatch.setattr(f"q8a8_conformance.diagnosis.limits.{name}", 0.5)
+    monkeypatch.setattr("q8a8_conformance.protocol.deadline.slowness", 0.1)  # They find nothing anyhow.
     found = [f for f in diagnosed(Odd(), [DOT]) if f.cause == "unexplained"]
     assert found
     smallest = found[0].smallest
