@@ -70,19 +70,41 @@ class Effect:
             return (*self._corrected(codes, scales, side), known)
         if self.kind != "source" or side not in self.side or self.formula is None:
             return codes, scales, known
-        if isinstance(self.formula, FlatFormula):
-            return self._taken_flat(self.formula, codes, scales)
-        axis = 0 if self.axis == "row" else 1
-        at = self.formula.of(np.arange(scales.shape[axis]), scales.shape[axis])
-        inside = (at >= 0) & (at < scales.shape[axis])
-        known &= inside[:, np.newaxis] if axis == 0 else inside
-        at = np.clip(at, 0, scales.shape[axis] - 1)
-        of_codes, of_scale = PARTS[self.part]
-        return (
-            np.take(codes, at, axis) if of_codes else codes,
-            np.take(scales, at, axis) if of_scale else scales,
-            known,
-        )
+        at, inside = self.places(scales.shape)
+        taken, scales_taken = self.parts
+        is_zero = isinstance(self.formula, FlatFormula) and self.formula.is_zero
+        if scales_taken:
+            scales = scales.reshape(-1)[at]
+        if is_zero:
+            scales = np.where(inside, scales, 0.0)
+        return codes.reshape(-1, codes.shape[2])[at] if taken else codes, scales, inside | is_zero
+
+    @property
+    def parts(self) -> tuple[bool, bool]:
+        """Whether codes, and scales, are those of what is taken."""
+        return PARTS[self.part]
+
+    def places(self, shape: tuple[int, ...], at: Array | None = None) -> tuple[Array, Array]:
+        """Return which block is taken for each of a side [rows, nb], and whether there is such a one.
+
+        Blocks are counted from the first one of the matrix. `at` are blocks int [2, t]: those alone, [t].
+        """
+        rows, nb = shape
+        row, block = np.ogrid[:rows, :nb] if at is None else at
+        formula = self.formula
+        if formula is None:
+            raise ValueError(f"nothing is taken: {self.kind}")
+        if isinstance(formula, FlatFormula):
+            taken = formula.place(row, block, rows, nb, formula.t)
+            inside = (taken >= 0) & (taken < rows * nb)
+            return np.clip(taken, 0, max(rows * nb - 1, 0)), inside
+        length = rows if self.axis == "row" else nb
+        every = formula.of(np.arange(length), length)
+        inside = (every >= 0) & (every < length)
+        every = np.clip(every, 0, max(length - 1, 0))
+        if self.axis == "row":
+            return every[row] * nb + block, np.broadcast_to(inside[row], np.broadcast(row, block).shape)
+        return row * nb + every[block], np.broadcast_to(inside[block], np.broadcast(row, block).shape)
 
     def others(self, scales: Array) -> Array:
         """Return the scales of the blocks that are taken, of those of a side: [rows, nb]."""
@@ -103,20 +125,6 @@ class Effect:
             (off * more * of)[..., np.newaxis],
         )
         return np.concatenate(parts, axis=2), size
-
-    def _taken_flat(self, formula: FlatFormula, codes: Array, scales: Array) -> tuple[Array, Array, Array]:
-        rows, nb = scales.shape
-        at = formula.place(np.arange(rows)[:, np.newaxis], np.arange(nb), rows, nb, formula.t)
-        inside = (at >= 0) & (at < scales.size)
-        at = np.clip(at, 0, max(scales.size - 1, 0))
-        of_codes, of_scale = PARTS[self.part]
-        of_scale |= formula.is_zero
-        taken = np.where(inside, scales.reshape(-1)[at] if PARTS[self.part][1] else scales, 0.0)
-        return (
-            codes.reshape(-1, 32)[at] if of_codes else codes,
-            taken if of_scale else scales,
-            inside | formula.is_zero,
-        )
 
 
 def effects() -> Iterator[Effect]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from q8a8_conformance.diagnosis.facts import left_of
 from q8a8_conformance.diagnosis.products.dots import dot_facts_of_products
-from q8a8_conformance.diagnosis.products.facts import product_facts
+from q8a8_conformance.diagnosis.products.facts import OF_ACTIVATIONS, product_facts
 from q8a8_conformance.diagnosis.products.interleaved import interleaved_facts
 from q8a8_conformance.diagnosis.products.judged import jointly
 from q8a8_conformance.diagnosis.products.laws import law_facts
@@ -32,6 +32,7 @@ from q8a8_conformance.diagnosis.quantizers.values import AGAIN, state_facts
 from q8a8_conformance.inputs import calls, mul_mat_rows
 from q8a8_conformance.protocol.session import SessionError
 from q8a8_conformance.results.expected_product import outputs_of
+from q8a8_conformance.reveal.products.revealed import BRIEF, reveal_product
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from q8a8_conformance.diagnosis.facts import Explains, Fact
     from q8a8_conformance.protocol.messages import Call
     from q8a8_conformance.results.observations import CallResult, Failure
+    from q8a8_conformance.reveal.products.regimes import RevealedProduct
     from q8a8_conformance.reveal.quantizers.calls import AnySession
 
 PACKING = (interleaved_facts, packed_scale_facts, panel_stride_facts)
@@ -49,6 +51,9 @@ BLOCK, LONGEST = 32, 64
 
 MANY = 20
 """One of so many failed calls, at least, panels must explain."""
+
+FEW_LEFT = 0.02
+"""The part of failed calls that other activations may leave unexplained."""
 
 NEARLY_ALL = 10
 """One of so many calls may be left unexplained, where two mistakes meet in an output."""
@@ -94,12 +99,17 @@ def _sources_of_products(session: AnySession, failures: Sequence[Failure]) -> li
 
 def _terms_of_products(session: AnySession, failures: Sequence[Failure]) -> list[Fact]:
     """Return what outputs that are at their places are made of."""
+    # (Of a product that quantizes otherwise no term is right: laws would look for long, and find nothing.)
+    revealed = reveal_product(session, BRIEF)
+    kept = [fact for fact in product_facts(session, failures, revealed) if fact.rule == OF_ACTIVATIONS]
+    if len(left_of(failures, kept)) <= FEW_LEFT * len(failures):
+        return kept
     short = _first_row_alone(session, failures)
     # (In rows of one panel another row's last panel is its first one, too.)
     longer = [one for one in failures if one.call.n > BLOCK * short]
     facts = law_facts(session, longer, short + 1) if longer else []
     zero: list[Fact] = []
-    joint = _with_recipes(session, facts, failures)
+    joint = _with_recipes(session, facts, failures, revealed)
     if len(joint) > len(facts):
         return joint
     if left := left_of(failures, facts):
@@ -113,7 +123,7 @@ def _terms_of_products(session: AnySession, failures: Sequence[Failure]) -> list
         facts += zero or dot_facts_of_products(session, left)
     if left := left_of(failures, facts):
         with suppress(SessionError):
-            facts += product_facts(session, left)
+            facts += product_facts(session, left, revealed)
     return facts
 
 
@@ -160,12 +170,14 @@ def _with_places(session: AnySession, laws: Sequence[Fact], failures: Sequence[F
     return facts
 
 
-def _with_recipes(session: AnySession, facts: Sequence[Fact], failures: Sequence[Failure]) -> list[Fact]:
+def _with_recipes(
+    session: AnySession, facts: Sequence[Fact], failures: Sequence[Failure], revealed: RevealedProduct
+) -> list[Fact]:
     """Return laws, with what the rest of the outputs are made by if that explains nearly all that is left."""
     left = left_of(failures, facts)
     if not facts or not left:
         return [*facts]
-    joint = jointly([*facts, *product_facts(session, left, known=facts)], failures)
+    joint = jointly([*facts, *product_facts(session, left, revealed, facts)], failures)
     return joint if NEARLY_ALL * len(left_of(failures, joint)) <= len(left) else [*facts]
 
 

@@ -205,7 +205,10 @@ def _ranked(left: Sequence[Terms], found: Sequence[Law], measure: Measuring) -> 
     for terms in spread(left, RANKED):
         wrong = np.argwhere(terms.wrong & ~_given(found, terms))
         some.append((terms, rng.permutation(wrong)[:WRONG].T))
-    counts = {effect: sum(terms.are(effect, at).sum() for terms, at in some) for effect in measure.effects()}
+    counts = dict.fromkeys(measure.effects(), 0)
+    for terms, at in some:
+        for effect, count in terms.count(list(counts), at):
+            counts[effect] += count
     least = CHANCE * sum(at.shape[1] for _, at in some)
     some_of = (effect for effect in counts if counts[effect] > least)
     ranked = sorted(some_of, key=lambda effect: -counts[effect])[: measure.tried]

@@ -18,13 +18,14 @@ from q8a8 import layout
 from q8a8.quantize import quantize_row
 from q8a8.recipe import quantize_blocks
 from q8a8_conformance.diagnosis.products.effects import OFFSET, TIMES, Effect, effects
+from q8a8_conformance.diagnosis.products.rules import FlatFormula
 from q8a8_conformance.inputs import calls, dot_rows
 from q8a8_conformance.inputs.arrays import Array
 from q8a8_conformance.protocol.session import CallRefused
 from q8a8_conformance.results.expected_product import outputs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from q8a8_conformance.diagnosis.products.rules import Shape
     from q8a8_conformance.protocol.messages import Call
@@ -44,6 +45,9 @@ SCALES = (5, 7, 8, 9, 11, 13)
 """Scales of which none is as often as another as terms may be counted."""
 
 STOPPED = "no more calls are made"
+
+AT_ONCE = 64
+"""Effects whose terms are computed together."""
 
 CLEAR = 3
 """Roundings of which a difference that shows is more."""
@@ -193,18 +197,35 @@ class Terms:
             seen &= self.alike(view, given)
         return seen
 
-    def are(self, effect: Effect, at: Array) -> Array:
-        """Return the same of some terms, int [3, t]: bool [t]."""
+    def count(self, some: Iterable[Effect], at: Array) -> Iterator[tuple[Effect, int]]:
+        """Yield of how many terms, of those at int [3, t], each of some effects gives what is seen."""
         i, j, b = at
-        if effect.kind == "source":
-            (w, of_w, w_known), (x, of_x, x_known) = effect.taken(self.w, "w"), effect.taken(self.x, "x")
-            sums = (w[j, b].astype(np.float64) * x[i, b]).sum(axis=1) * of_w[j, b] * of_x[i, b]
-            given = np.where(w_known[j, b] & x_known[i, b], sums, np.nan)
-        else:
-            given = self.given(effect)[i, j, b]
-        slack = self.slack * self.sizes[i, j, b]
-        found = [np.abs(view[i, j, b] - given) <= slack for view in self._of(effect)]
-        return np.asarray(np.logical_and.reduce([np.abs(given - self.right[i, j, b]) > slack, *found]))
+        slack, right = self.slack * self.sizes[i, j, b], self.right[i, j, b]
+        groups: dict[tuple[str, ...], list[Effect]] = {}
+        for effect in some:
+            groups.setdefault((effect.kind, effect.side, effect.part, effect.axis), []).append(effect)
+        for group in groups.values():
+            views = [view[i, j, b] for view in self._of(group[0])]
+            for first in range(0, len(group), AT_ONCE):
+                part = group[first : first + AT_ONCE]
+                given = self._given_of(part, at)
+                with np.errstate(invalid="ignore"):
+                    found = np.abs(given - right) > slack
+                    for view in views:
+                        found &= np.abs(view - given) <= slack
+                yield from zip(part, found.sum(axis=1).tolist(), strict=True)
+
+    def _given_of(self, some: Sequence[Effect], at: Array) -> Array:
+        """Return the terms that effects of a kind give, NaN where not known: float64 [effects, t]."""
+        i, j, b = at
+        if some[0].kind != "source":
+            return np.array([self.given(effect)[i, j, b] for effect in some])
+        (w, of_w, w_known), (x, of_x, x_known) = (
+            _taken_at(some, name, side, np.array((row, b)))
+            for name, side, row in (("w", self.w, j), ("x", self.x, i))
+        )
+        sums = np.einsum("etk,etk->et", w, x)
+        return np.where(w_known & x_known, sums * of_w * of_x, np.nan)
 
     def _of(self, effect: Effect) -> Iterator[Array]:
         """Yield the views in which an effect shows."""
@@ -227,6 +248,26 @@ class Terms:
             # (What is a multiple by chance tells nothing.)
             shows &= ~np.logical_or.reduce([given == self.right * times for times in TIMES])
         return (self.is_given(effect) & shows) if self.views else np.zeros(shows.shape, bool), shows
+
+
+def _taken_at(some: Sequence[Effect], name: str, side: Side, at: Array) -> tuple[Array, Array, Array]:
+    """Return codes and scales that effects take of a side for some of its blocks, and whether it is known.
+
+    Of blocks int [2, t]: float64 [effects, t, 32], float64 [effects, t] and bool [effects, t]; with
+    one row for all effects where none of them takes anything else.
+    """
+    codes, scales = side[0].reshape(-1, side[0].shape[2]), side[1].reshape(-1)
+    own = at[0] * side[1].shape[1] + at[1]
+    if name not in some[0].side:
+        return codes[own][np.newaxis].astype(np.float64), scales[own][np.newaxis], np.ones((1, 1), bool)
+    places, inside = (
+        np.array(each) for each in zip(*(one.places(side[1].shape, at) for one in some), strict=True)
+    )
+    of_codes, of_scale = some[0].parts
+    taken = codes[places if of_codes else own[np.newaxis]].astype(np.float64)
+    of = scales[places if of_scale else own[np.newaxis]]
+    is_zero = np.array([[isinstance(one.formula, FlatFormula) and one.formula.is_zero] for one in some])
+    return taken, np.where(is_zero & ~inside, 0.0, of), inside | is_zero
 
 
 class Measuring:
