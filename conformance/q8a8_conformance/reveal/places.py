@@ -16,6 +16,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -168,16 +169,19 @@ def find_rule(seen: Seen, ask: Asked, longest: int) -> Rule | None:
 
 def _telling_length(rules: Sequence[Rule], longest: int) -> int:
     """Return a length at which the first rule and another one disagree; 0 where there is none."""
-    for other in rules[1:]:
-        candidates = sorted({*_candidates(longest), *_between(rules[0], other, longest)})
-        first = next((n for n in candidates if rules[0].differs(other, n)), 0)
-        if 0 < first <= SHORT:
-            return first
-        if first:
-            # The middle one halves what is left of an interval.
-            telling = [n for n in candidates if n >= first and rules[0].differs(other, n)]
-            return telling[len(telling) // 2]
-    return 0
+    return next((n for other in rules[1:] if (n := _telling(rules[0], other, longest))), 0)
+
+
+@lru_cache(maxsize=1 << 14)
+def _telling(rule: Rule, other: Rule, longest: int) -> int:
+    """Return a length at which two rules disagree; 0 where there is none."""
+    candidates = sorted({*_candidates(longest), *_between(rule, other, longest)})
+    first = next((n for n in candidates if rule.differs(other, n)), 0)
+    if first <= SHORT:
+        return first
+    # The middle one halves what is left of an interval.
+    telling = [n for n in candidates if n >= first and rule.differs(other, n)]
+    return telling[len(telling) // 2]
 
 
 def _between(one: Rule, other: Rule, longest: int) -> Iterator[int]:

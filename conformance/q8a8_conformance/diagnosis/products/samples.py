@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 BITS, LEAST, MOST = 18, -48, 30
 """Bits of a value, and exponents of the product of the two scales."""
 
+AT_ONCE = 1 << 18
+"""Terms that are computed together, about."""
+
 ELEMENTS = (1, 0, 15, 16, 31)
 """Elements of a block at which codes are looked at first."""
 
@@ -174,32 +177,42 @@ class Step:
 
         `blocks` is bool [nb] and `elements`, of codes, bool [32].
         """
-        total = np.zeros((len(x), len(w)))
-        for b in range(w.shape[1]):
-            of_w, of_x = (side["weight_qs"][:, b].astype(np.float64) for side in (w, x))
-            dw, dx = (side["weight_scale"][:, b].astype(np.float64) for side in (w, x))
-            change = function if blocks[b] else same
-            with np.errstate(invalid="ignore"):
-                total += self._term(change, of_w, of_x, dw, dx[:, np.newaxis], elements)
+        codes = [np.moveaxis(side["weight_qs"], 1, 0).astype(np.float64) for side in (w, x)]
+        scales = [side["weight_scale"].T.astype(np.float64) for side in (w, x)]
+        is_finite = np.logical_and.reduce([np.isfinite(scale).all(axis=1) for scale in scales])
+        plain = is_finite & (~blocks | (self.name == "output"))
+        of_w, of_x = (
+            np.moveaxis(q[plain] * d[plain][..., np.newaxis], 0, 1).reshape(q.shape[1], -1)
+            for q, d in zip(codes, scales, strict=True)
+        )
+        total = of_x @ of_w.T
+        at_once = max(AT_ONCE // max(total.size, 1), 1)
+        for is_changed in (False, True):
+            some = np.flatnonzero(~plain & (blocks == is_changed))
+            for at in (some[first : first + at_once] for first in range(0, some.size, at_once)):
+                (of_w, of_x), (dw, dx) = ([each[at] for each in both] for both in (codes, scales))
+                with np.errstate(invalid="ignore"):
+                    terms = self._terms(function if is_changed else same, of_w, of_x, dw, dx, elements)
+                    total += terms.sum(axis=0)
         return function(total) if self.name == "output" else total
 
-    def _term(self, change: Function, w: Array, x: Array, dw: Array, dx: Array, elements: Array) -> Array:
-        """Return the terms of a block, float64 [n, m], of codes, [m, 32] and [n, 32], and scales."""
+    def _terms(self, change: Function, w: Array, x: Array, dw: Array, dx: Array, elements: Array) -> Array:
+        """Return terms, float64 [blocks, n, m], of codes, [blocks, m, 32] and [blocks, n, 32], and scales."""
+        dw, dx = dw[:, np.newaxis], dx[..., np.newaxis]
         with np.errstate(all="ignore"):
             if self.name in ("weight", "activation"):
-                w, x = dw[:, np.newaxis] * w, dx * x
+                w, x = np.swapaxes(dw, 1, 2) * w, dx * x
                 w, x = (change(w), x) if self.name == "weight" else (w, change(x))
-                return np.asarray(x @ w.T)
+                return np.asarray(x @ np.swapaxes(w, 1, 2))
             w = np.where(elements, change(w), w) if self.name == "code of w" else w
             x = np.where(elements, change(x), x) if self.name == "code of x" else x
             dw = change(dw) if self.name == "scale of w" else dw
             dx = change(dx) if self.name == "scale of x" else dx
-            first, last = {"scales": (dx * dw, x @ w.T), "sum by w": (x @ w.T * dw, dx)}.get(
-                self.name, (x @ w.T * (dx if self.name == "sum by x" else 1), dw)
-            )
+            s = x @ np.swapaxes(w, 1, 2)
             if self.name in ("scales", "sum by w", "sum by x"):
+                first, last = {"scales": (dx * dw, s), "sum by w": (s * dw, dx)}.get(self.name, (s * dx, dw))
                 return np.asarray(change(first) * last)
-            s = change(x @ w.T) if self.name == "sum" else x @ w.T
+            s = change(s) if self.name == "sum" else s
             return np.asarray(change(s * dx * dw) if self.name == "term" else s * dx * dw)
 
 
