@@ -189,6 +189,16 @@ class Terms:
         offset = OFFSET * self.w[0].sum(axis=2, dtype=np.int64)
         return np.asarray(self.right + offset * (own - others))
 
+    def _of_sums_at(self, effect: Effect, at: Array) -> Array:
+        """Return the same of some terms, int [3, t]: float64 [t]."""
+        i, j, b = at
+        w, own = self.w[0][j, b], self.x[1][i, b] * self.w[1][j, b]
+        if effect.sums is not None:
+            x = self.x[0][i, b].astype(np.float64)
+            return np.asarray(np.diagonal(effect.sums.function(w.astype(np.float64), x)) * own)
+        others = effect.others(self.x[1])[i, b] * effect.others(self.w[1])[j, b]
+        return np.asarray(self.right[i, j, b] + OFFSET * w.sum(axis=1, dtype=np.int64) * (own - others))
+
     def is_given(self, effect: Effect) -> Array:
         """Return which terms are what an effect gives: bool [n, m, nb]."""
         given = self.given(effect)
@@ -218,6 +228,8 @@ class Terms:
     def _given_of(self, some: Sequence[Effect], at: Array) -> Array:
         """Return the terms that effects of a kind give, NaN where not known: float64 [effects, t]."""
         i, j, b = at
+        if some[0].sums is not None or some[0].kind == "correction":
+            return np.array([self._of_sums_at(effect, at) for effect in some])
         if some[0].kind != "source":
             return np.array([self.given(effect)[i, j, b] for effect in some])
         (w, of_w, w_known), (x, of_x, x_known) = (
