@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from q8a8_conformance.diagnosis import shrink
-from q8a8_conformance.protocol.deadline import Deadline, time_used
+from q8a8_conformance.protocol.deadline import Deadline, in_limits, measure, time_used
 from q8a8_conformance.protocol.messages import NO_FAULTS, Result
 from q8a8_conformance.protocol.session import CallRefused
 
@@ -43,7 +43,7 @@ class Limits:
     restart
         Ends the kernel's process: the next call is the first one of a new one.
     elapsed
-        Seconds of an idle machine that the run has taken before: the less there is left, the less is tried.
+        Seconds that the run has taken before: the less there is left, the less is tried.
 
     Attributes
     ----------
@@ -54,8 +54,9 @@ class Limits:
     def __init__(self, restart: Callable[[], object] | None = None, elapsed: float = 0.0) -> None:
         self.facts: list[Fact] = []
         self.restart = restart
+        measure()
         self._shrink = SHRINK_SECONDS
-        self._end = time_used() + max(ALL_SECONDS, RUN_SECONDS - elapsed)
+        self._end = time_used() + max(ALL_SECONDS, RUN_SECONDS - in_limits(elapsed))
         self._end_of_function = self._end
 
     def begin(self, pending: int) -> None:

@@ -1,14 +1,18 @@
 """Time limits that do not run while this process, or a worker of it, waits for a processor.
 
-What a search finds within its time is then the same on a busy machine as on an idle one: only later.
+What a search finds within its time is then the same on a busy machine as on an idle one: only later. Where
+the processor itself is slow, or another guest of its host has a part of it, limits are longer (`measure`).
 """
 
 from __future__ import annotations
 
+import statistics
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,8 +30,29 @@ slowness = 1.0
 """How much longer everything may take than the limits say: a test that asks what is found sets it, so that a
 slow machine finds the same."""
 
+PIECES, PIECE, SLOWEST = 15, 0.0015, 3.0
+"""Pieces of work that are timed, how many seconds one takes on a machine for which limits are meant, and how
+much longer they may be elsewhere."""
+
+_pace = 1.0
+
 _WORKERS: WeakSet[Waits] = WeakSet()
 _ended = 0.0
+
+
+def measure() -> None:
+    """Make the limits from now on as long as this machine needs, by the time that pieces of work take."""
+    global _pace  # noqa: PLW0603 -- of the machine
+    _pace = min(max(statistics.median(_piece() for _ in range(PIECES)) / PIECE, 1.0), SLOWEST)
+
+
+def _piece() -> float:
+    """Return the seconds of processor time that some operations on small arrays take: searches make such."""
+    started, a, total = time.thread_time(), np.arange(256, dtype=np.float32), 0
+    for i in range(400):
+        total += int(np.abs(a * np.float32(i)).argmax()) ^ hash((i, total))
+        a.view(np.int32)[:8].tobytes()
+    return time.thread_time() - started
 
 
 def begin(worker: Waits) -> None:
@@ -61,8 +86,13 @@ def clock() -> float:
 
 
 def time_used() -> float:
-    """Return seconds on the clock of time limits: that of `clock`, which a slow machine's may lag behind."""
-    return clock() / slowness
+    """Return seconds on the clock of time limits: that of `clock`, which a slow machine's lags behind."""
+    return in_limits(clock())
+
+
+def in_limits(seconds: float) -> float:
+    """Return how many of a limit's seconds so many of this machine are."""
+    return seconds / (slowness * _pace)
 
 
 class Deadline:
@@ -75,7 +105,7 @@ class Deadline:
     """
 
     def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds * slowness
+        self._end = time.monotonic() + seconds * slowness * _pace
         self._waited = time.monotonic() - clock()
 
     @property

@@ -18,7 +18,7 @@ from q8a8.install import VERSION
 from q8a8_conformance import diagnosis
 from q8a8_conformance.diagnosis.limits import Limits
 from q8a8_conformance.inputs import calls
-from q8a8_conformance.protocol.deadline import time_used
+from q8a8_conformance.protocol.deadline import clock
 from q8a8_conformance.protocol.sut import parse_sut
 from q8a8_conformance.results.record import Record, Recorder, Status, rule_matches
 from q8a8_conformance.results.run import Request, Run
@@ -142,7 +142,7 @@ class SuiteRun:
         self._limits = Limits()
         self._done = 0
         self._started = time.monotonic()
-        self._begun = time_used()
+        self._begun = clock()
         self._wall = datetime.now(UTC)
         self._sut = parse_sut(request.sut, request.symbols, request.init)
         self._timeout = request.timeout or TIMEOUTS.get(self._sut.kind, TIMEOUT)
@@ -374,7 +374,7 @@ class SuiteRun:
             return target.probe(call)
 
         self._show("diagnosis")
-        self._limits = Limits(target.restart, time_used() - self._begun)
+        self._limits = Limits(target.restart, clock() - self._begun)
         return diagnosis.diagnose(
             target.observations,
             ask,

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from q8a8_conformance.protocol import deadline as module
-from q8a8_conformance.protocol.deadline import Deadline, begin, clock, end, seconds_waiting, time_used
+from q8a8_conformance.protocol.deadline import (
+    Deadline,
+    begin,
+    clock,
+    end,
+    in_limits,
+    seconds_waiting,
+    time_used,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,6 +62,20 @@ def test_a_slow_machine_has_longer(at: list[float], monkeypatch: pytest.MonkeyPa
     at[0] += 0.1
     assert limit.has_passed
     assert (clock() - begun, time_used() - begun_limits) == pytest.approx((5.0, 2.0))
+
+
+def test_limits_are_as_long_as_the_machine_needs(at: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a piece of work takes twice as long, so may all; never less, and not beyond a bound."""
+    for takes, more in ((2.0, 2.0), (0.5, 1.0), (100.0, module.SLOWEST)):
+        monkeypatch.setattr(module, "_piece", lambda takes=takes: takes * module.PIECE)
+        monkeypatch.setattr(module, "_pace", 1.0)
+        module.measure()
+        limit = Deadline(2.0)
+        at[0] += 2.0 * more - 0.1
+        assert not limit.has_passed
+        at[0] += 0.1
+        assert limit.has_passed
+        assert in_limits(6.0 * more) == pytest.approx(6.0)
 
 
 def test_a_worker_that_ends_takes_nothing_away(at: list[float]) -> None:
