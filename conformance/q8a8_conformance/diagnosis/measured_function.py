@@ -26,6 +26,9 @@ FEW_EXPLAINED = 0.5
 CHANCE = 0.01
 """The same of one wrong step."""
 
+STRUCTURE = {"layout", "amax-of", "element-not-counted"}
+"""Facts that are measured before the arithmetic, and do not depend on it."""
+
 SAMPLED = 100
 """Failed calls that show whether a model gives any."""
 
@@ -93,7 +96,8 @@ class MeasuredFunction:
         explained = {id(fact): len(fact.explained(judged)) for fact in facts}
         some = sorted((f for f in facts if explained[id(f)]), key=lambda fact: -explained[id(fact)])
         share = _share(some, failures)
-        if share == 1 and len(some) == 1 and is_whole:
+        # (Where bytes are, and which elements count, is seen by itself.)
+        if share == 1 and is_whole and sum(fact.fact not in STRUCTURE for fact in some) <= 1:
             return some
         # What explains few may be a chance fit: so is what explains less than something else does.
         other = others()
