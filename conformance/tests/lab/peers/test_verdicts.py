@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from q8a8_lab.peers.results import Verdict
 
 VALUES = ("--rules", "LAY-*,HLF-*,QNT-*,DEQ-*,DOT-*,ORD-*")
-"""What is asked under the profile ``kernel``: rules about memory and environment are the same in both."""
+"""What is asked under the profile ``kernel``, and of the peer in Python: rules about memory and environment
+are the same in both, and kept by NumPy."""
 QUANTIZER_RULES = ("Q8A8-LAY-", "Q8A8-HLF-", "Q8A8-QNT-", "Q8A8-DEQ-")
+
+
+def _asked(leg: Leg, profile: str) -> tuple[str, ...]:
+    return VALUES if profile == "kernel" or leg.name == "gguf-py" else ()
 
 
 @functools.cache
@@ -27,7 +32,7 @@ def _runs() -> dict[tuple[str, str], Future[Verdict]]:
     """Start every run, two at a time: most of a run waits for its worker."""
     pool = ThreadPoolExecutor(max_workers=2)
     return {
-        (leg.name, profile): pool.submit(verdicts.judge, leg, profile, VALUES if profile == "kernel" else ())
+        (leg.name, profile): pool.submit(verdicts.judge, leg, profile, _asked(leg, profile))
         for leg in legs.LEGS
         if leg.judged and not legs.missing(leg)
         for profile in verdicts.PROFILES
