@@ -32,10 +32,11 @@ class Waiting:
 
 @pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Replace the clock: the time is the list's only item, and this process has never waited."""
+    """Replace the clock: the time is the list's only item, this process has never waited, and is not slow."""
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(module, "seconds_waiting", lambda _: 0.0)
+    monkeypatch.setattr(module, "_pace", 1.0)
     return now
 
 

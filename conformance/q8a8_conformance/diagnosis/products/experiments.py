@@ -101,9 +101,10 @@ def _terms_of_products(session: AnySession, failures: Sequence[Failure]) -> list
     """Return what outputs that are at their places are made of."""
     # (Of a product that quantizes otherwise no term is right: laws would look for long, and find nothing.)
     revealed = reveal_product(session, BRIEF)
-    kept = [fact for fact in product_facts(session, failures, revealed) if fact.rule == OF_ACTIVATIONS]
-    if len(left_of(failures, kept)) <= FEW_LEFT * len(failures):
-        return kept
+    with suppress(SessionError):
+        kept = [fact for fact in product_facts(session, failures, revealed) if fact.rule == OF_ACTIVATIONS]
+        if len(left_of(failures, kept)) <= FEW_LEFT * len(failures):
+            return kept
     short = _first_row_alone(session, failures)
     # (In rows of one panel another row's last panel is its first one, too.)
     longer = [one for one in failures if one.call.n > BLOCK * short]
