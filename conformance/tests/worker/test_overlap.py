@@ -88,7 +88,8 @@ def test_right_kernels_have_no_faults(kernel: Callable[[str], Session], name: st
     first = session.call(replace(call, threads=4, together=Together(fresh=3, other=other)))
     alone = [session.call(each).outputs for each in (call, other)]
     assert (first.faults, first.detail) == (0, "")
-    for threads in (2, 16):
+    # (Sixteen that wait actively take minutes where two processors have other work: the holder seldom runs.)
+    for threads in (2, 4 if name == "spins" else 16):
         for options in (NO_OPTIONS, Option.READONLY, Option.GUARD_AFTER, Option.FLUSH):
             made = replace(call, threads=threads, options=options, together=Together(2, other=other))
             result = session.call(made)
