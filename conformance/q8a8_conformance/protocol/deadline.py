@@ -35,6 +35,8 @@ PIECES, PIECE, SLOWEST = 15, 0.0015, 3.0
 much longer they may be elsewhere."""
 
 _pace = 1.0
+"""How much longer limits are here, as `measure` found last: one number of the whole process, for there is one
+machine, and deadlines are made where nothing is handed to them."""
 
 _WORKERS: WeakSet[Waits] = WeakSet()
 _ended = 0.0
@@ -42,7 +44,7 @@ _ended = 0.0
 
 def measure() -> None:
     """Make the limits from now on as long as this machine needs, by the time that pieces of work take."""
-    global _pace  # noqa: PLW0603 -- of the machine
+    global _pace  # noqa: PLW0603 -- one machine: see `_pace`
     _pace = min(max(statistics.median(_piece() for _ in range(PIECES)) / PIECE, 1.0), SLOWEST)
 
 
